@@ -1,0 +1,1 @@
+"""Errors, one subprocess runner, deadlines, paths, text cleaning, units."""

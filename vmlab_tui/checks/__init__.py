@@ -1,0 +1,1 @@
+"""Check kinds and results, run against a `Target`."""

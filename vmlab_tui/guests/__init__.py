@@ -1,0 +1,1 @@
+"""SSH: waiting, executing, files, step units."""

@@ -1,0 +1,1 @@
+"""The image store, qcow2 headers, qemu-img, seeds, image building."""

@@ -1,0 +1,1 @@
+"""The run journal: event schema, append, read, fold."""

@@ -1,0 +1,1 @@
+"""Leases, VM directories, the port registry, the inventory."""

@@ -1,0 +1,1 @@
+"""Plans, the engine, the worker process, reports."""

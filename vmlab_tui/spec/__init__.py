@@ -1,0 +1,1 @@
+"""Profiles, recipes and configuration as models; errors with file:line."""
