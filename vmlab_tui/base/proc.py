@@ -63,7 +63,7 @@ def _judge(done: Done, check: bool) -> Done:
     if check and done.status:
         last = done.err.decode(errors="replace").strip().splitlines()[-3:]
         raise ProgramError(
-            f"{shlex.join(done.argv)[:300]}: exit status {done.status}" + "".join(f"\n  {line}" for line in last),
+            "\n  ".join([f"{shlex.join(done.argv)[:300]}: exit status {done.status}", *last]),
             done=done,
         )
     return done
