@@ -39,7 +39,7 @@ async def things_of(store: Store, host: Host, uuid: str) -> list[Thing]:
 
 
 async def remove_vm(store: Store, host: Host, uuid: str, run_id: str) -> list[Thing]:
-    """Remove the VM ``uuid`` that the run ``run_id`` made: domain, directory, ports. Returns what was removed.
+    """Remove the VM ``uuid`` that the run ``run_id`` made: domain, directory, ports. Returns what went.
 
     Refuses (LabError) when the domain's mark or the lease says that it belongs to something else. The
     reference goes before the data, so a crash in between leaves files that their lease still explains.
