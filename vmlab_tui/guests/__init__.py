@@ -1,1 +1,1 @@
-"""SSH: waiting, executing, files, step units."""
+"""SSH: waiting for a guest, running things in it, files in and out, terminals."""

@@ -1,0 +1,73 @@
+"""The lab's own SSH key and the host keys that VMs are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.paths import locked, write_durably
+
+
+@dataclass(frozen=True)
+class UserKey:
+    """The lab's key pair: the private key's file (0600) and the public key line."""
+
+    private: Path
+    public: str
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A key pair for one VM: the private key in OpenSSH's PEM form and the public key line."""
+
+    private: str
+    public: str
+
+
+def _new(comment: str) -> HostKey:
+    import asyncssh  # takes 0.15 s to import, and most commands need no SSH
+
+    key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
+    return HostKey(
+        private=key.export_private_key("openssh").decode(),
+        public=key.export_public_key("openssh").decode().strip(),
+    )
+
+
+def new_host_key(comment: str = "vmlab") -> HostKey:
+    """A fresh ed25519 key pair for one VM. About 1 ms of work."""
+    return _new(comment)
+
+
+def ensure_user_key(folder: Path) -> UserKey:
+    """The key pair of the lab whose keys live in ``folder``; made at the first call, by one process only.
+
+    Raises LabError when a key is there that others can read or that cannot be read back.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private, public = folder / "id_ed25519", folder / "id_ed25519.pub"
+    if not (private.exists() and public.exists()):
+        with locked(folder / ".lock"):
+            if not private.exists():
+                pair = _new("vmlab")
+                write_durably(private, pair.private, mode=0o600)
+                write_durably(public, pair.public + "\n", mode=0o644)
+            elif not public.exists():
+                write_durably(public, _public_of(private) + "\n", mode=0o644)
+    if private.stat().st_mode & 0o077:
+        raise LabError(f"{private} can be read by others", hint=f"chmod 600 {private}")
+    return UserKey(private=private, public=public.read_text().strip())
+
+
+def _public_of(private: Path) -> str:
+    import asyncssh
+
+    try:
+        key = asyncssh.read_private_key(private)
+    except (asyncssh.KeyImportError, ValueError) as error:
+        raise LabError(
+            f"{private} is not a private key that can be read: {error}",
+            hint="move it away; a new one is made, and VMs made with the old one cannot be entered any more",
+        ) from error
+    return key.export_public_key("openssh").decode().strip()
