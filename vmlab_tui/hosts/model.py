@@ -96,6 +96,11 @@ class Domain:
     files: tuple[Path, ...] = ()
     """Every file its XML names: disks, backing chain, seed, console log, nvram."""
     snapshots: tuple[Snapshot, ...] = field(default=())
+    formats: tuple[str, ...] = ()
+    """The driver type of each of ``disks``."""
+    firmware: str = "bios"
+    problem: str = ""
+    """Why its XML could not be read; then ``files`` is unknown, not empty."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,5 @@ class HostFacts:
     cpus: int
     memory_total: int
     memory_free: int
+    dac: bool = False
+    """Whether libvirt hands files to the QEMU user when a VM starts."""

@@ -1,0 +1,137 @@
+"""Reading domains and snapshots over a connection. Everything here blocks: call it on a lane."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import libvirt
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot
+from vmlab_tui.hosts.xml import parse, parse_domain
+
+POWER = {
+    libvirt.VIR_DOMAIN_RUNNING: Power.ON,
+    libvirt.VIR_DOMAIN_BLOCKED: Power.ON,
+    libvirt.VIR_DOMAIN_PAUSED: Power.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: Power.STOPPING,
+    libvirt.VIR_DOMAIN_SHUTOFF: Power.OFF,
+    libvirt.VIR_DOMAIN_CRASHED: Power.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: Power.SLEEPING,
+}
+_SNAPSHOT_POWER = {
+    "running": Power.ON,
+    "blocked": Power.ON,
+    "paused": Power.PAUSED,
+    "shutdown": Power.STOPPING,
+    "shutoff": Power.OFF,
+    "crashed": Power.CRASHED,
+    "pmsuspended": Power.SLEEPING,
+    "disk-snapshot": Power.OFF,
+}
+_GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT)
+
+
+def read_power(domain: Any) -> Power:
+    return POWER.get(domain.state()[0], Power.UNKNOWN)
+
+
+def read_domain(domain: Any, *, snapshots: bool = False) -> Domain | None:
+    """One domain with the files of its live and its stored definition; None if it is gone by now.
+
+    A domain whose XML cannot be read comes with ``problem`` set, so that nobody takes its files for free.
+    """
+    uuid, name = domain.UUIDString(), domain.name()
+    try:
+        power, persistent = read_power(domain), bool(domain.isPersistent())
+        texts = [domain.XMLDesc()]
+        if persistent and power is not Power.OFF:
+            texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        snaps = read_snapshots(domain) if snapshots else ()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _GONE:
+            return None
+        raise
+    try:
+        seen = [parse_domain(text) for text in texts]
+    except LabError as error:
+        return Domain(uuid, name, power, persistent, 0, 0, None, (), snapshots=snaps, problem=error.message)
+    first = seen[0]
+    return Domain(
+        uuid=uuid,
+        name=name,
+        power=power,
+        persistent=persistent,
+        memory=first.memory,
+        cpus=first.cpus,
+        mark=next((one.mark for one in seen if one.mark), None),
+        disks=first.disks,
+        files=tuple(dict.fromkeys(path for one in seen for path in one.files)),
+        snapshots=snaps,
+        formats=first.formats,
+        firmware=first.firmware,
+    )
+
+
+def read_domains(connection: Any, *, snapshots: bool = False) -> list[Domain]:
+    found = (read_domain(domain, snapshots=snapshots) for domain in connection.listAllDomains())
+    return [domain for domain in found if domain]
+
+
+def read_snapshot(snapshot: Any, current: str | None) -> Snapshot:
+    root = parse(snapshot.getXMLDesc())
+    memory = root.find("memory")
+    # older libvirt writes no <memory> for a memory snapshot of its own kind: then the state tells
+    state = root.findtext("state", "")
+    kind = memory.get("snapshot", "no") if memory is not None else "internal" if state == "running" else "no"
+    disks = [disk.get("snapshot", "") for disk in root.iterfind("disks/disk")]
+    name = snapshot.getName()
+    return Snapshot(
+        name=name,
+        parent=root.findtext("parent/name"),
+        description=root.findtext("description", ""),
+        created=int(root.findtext("creationTime") or 0),
+        power=_SNAPSHOT_POWER.get(state, Power.UNKNOWN),
+        memory=kind != "no",
+        external=kind == "external" or "external" in disks,
+        current=name == current,
+    )
+
+
+def read_snapshots(domain: Any) -> tuple[Snapshot, ...]:
+    """The snapshots of a domain, oldest first."""
+    found = domain.listAllSnapshots()
+    if not found:
+        return ()
+    current = domain.snapshotCurrent().getName() if domain.hasCurrentSnapshot() else None
+    snapshots = [read_snapshot(one, current) for one in found]
+    return tuple(sorted(snapshots, key=lambda one: (one.created, one.name)))
+
+
+def _version(number: int) -> tuple[int, int, int]:
+    return number // 1_000_000, number // 1000 % 1000, number % 1000
+
+
+def read_facts(connection: Any, uri: str) -> HostFacts:
+    """What the host is. ``memory_free`` counts what the kernel can give back (buffers, page cache)."""
+    root = parse(connection.getCapabilities())
+    uid, gid, dac = os.getuid(), os.getgid(), False  # a session's QEMU runs as whoever asks
+    for model in root.iterfind("host/secmodel"):
+        if model.findtext("model") == "dac":
+            dac = True
+            owner, _, group = model.findtext("baselabel", "").partition(":")
+            if owner.startswith("+"):
+                uid, gid = int(owner), int(group)
+    memory = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+    return HostFacts(
+        uri=uri,
+        libvirt=_version(connection.getLibVersion()),
+        qemu=_version(connection.getVersion()),
+        qemu_uid=uid,
+        qemu_gid=gid,
+        cpus=connection.getInfo()[2],
+        memory_total=memory["total"] * 1024,
+        memory_free=sum(memory.get(part, 0) for part in ("free", "buffers", "cached")) * 1024,
+        dac=dac,
+    )

@@ -1,0 +1,383 @@
+"""A host: everything vmlab does through one libvirt URI, with a deadline on every call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import libvirt
+import libvirt_qemu
+from pydantic import JsonValue
+
+from vmlab_tui.base.errors import LabError, UsageError
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.hosts import domains
+from vmlab_tui.hosts.events import EventCallback, Events
+from vmlab_tui.hosts.failures import NotFound, explain
+from vmlab_tui.hosts.lane import Lane
+from vmlab_tui.hosts.link import Link
+from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, VmSpec
+from vmlab_tui.hosts.stream import ConsoleStream, open_stream
+from vmlab_tui.hosts.xml import domain_xml, parse_domain, snapshot_xml
+
+T = TypeVar("T")
+_OFF = (Power.OFF, Power.CRASHED)
+
+
+def can_time_travel(firmware: str, disk_format: str, libvirt_version: tuple[int, int, int]) -> str:
+    """Whether VMs of that kind can have snapshots with memory: empty if so, else the reason.
+
+    ``firmware``: bios or uefi. ``disk_format``: the format of the VM's own disk.
+    """
+    if disk_format != "qcow2":
+        return f"no time travel: a {disk_format} disk cannot hold snapshots (qcow2 can)"
+    if firmware == "uefi" and libvirt_version < (10, 10, 0):
+        here = ".".join(map(str, libvirt_version))
+        return f"no time travel: libvirt {here} cannot snapshot UEFI guests (10.10 can; BIOS guests work)"
+    return ""
+
+
+class Host:
+    """One libvirt connection (two, in truth: slow work on one, looking and killing on the other).
+
+    Every method is a coroutine with a ``timeout`` in seconds; all raise LabError: NotFound for what is
+    not there, Busy when another client holds it, Unreachable without libvirt, DeadlineError when late.
+    VMs are named by uuid. A call that is late may still take effect.
+    """
+
+    def __init__(self, uri: str, *, readonly: bool = False) -> None:
+        self.uri = uri
+        self.readonly = readonly
+        self._events = Events()
+        self._look = Link(uri, readonly=readonly, on_open=self._events.register)
+        # the test driver's state is private to a connection, so there it can be only one
+        self._slow = self._look if uri.startswith("test:") else Link(uri, readonly=readonly)
+        self._bound: Link | None = None
+        # libvirtd serves five calls of a client at once; more would only queue there
+        self._look_lane = Lane("look", threads=3)
+        self._slow_lane = Lane("slow", threads=4)
+        self._facts: HostFacts | None = None
+
+    # -- life of the connection ------------------------------------------------------------------
+
+    @classmethod
+    async def connect(cls, uri: str, *, readonly: bool = False, timeout: float = 15) -> Host:
+        """Open ``uri``; the caller closes. Raises Unreachable."""
+        host = cls(uri, readonly=readonly)
+        try:
+            await host._call(f"connect to {uri}", lambda connection: connection.getHostname(), timeout)
+        except BaseException:
+            await host.close()
+            raise
+        return host
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, uri: str, *, readonly: bool = False, timeout: float = 15) -> AsyncIterator[Host]:
+        """``async with Host.open(uri) as host``."""
+        host = await cls.connect(uri, readonly=readonly, timeout=timeout)
+        try:
+            yield host
+        finally:
+            await host.close()
+
+    async def close(self) -> None:
+        """Let go of the connections; VMs of start_transient end with that. Never raises, never hangs."""
+        self._events.stop()
+        links = {self._look, self._slow, *([self._bound] if self._bound else [])}
+        closing = [self._look_lane.call(link.close, timeout=5, what="close") for link in links]
+        await asyncio.gather(*closing, return_exceptions=True)
+        self._look_lane.close()
+        self._slow_lane.close()
+
+    def on_event(self, callback: EventCallback) -> Callable[[], None]:
+        """Call ``callback(kind, uuid, detail)`` on the present asyncio loop for each event of the host.
+
+        Kinds: defined, undefined, started, suspended, resumed, stopped, shutdown, sleeping, crashed,
+        rebooted. libvirt sends none for snapshots. Returns a function that ends it.
+        """
+        return self._events.add(callback)
+
+    async def _call(
+        self,
+        what: str,
+        fn: Callable[[Any], T],
+        timeout: float,
+        *,
+        slow: bool = False,
+        link: Link | None = None,
+    ) -> T:
+        link = link or (self._slow if slow else self._look)
+
+        def work() -> T:
+            try:
+                return fn(link.get())
+            except libvirt.libvirtError as error:
+                raise explain(error, what) from error
+
+        return await (self._slow_lane if slow else self._look_lane).call(work, timeout=timeout, what=what)
+
+    async def _on(
+        self, verb: str, uuid: str, fn: Callable[[Any], T], timeout: float, *, slow: bool = False
+    ) -> T:
+        """``fn(virDomain)``; errors say ``verb`` and the domain's name."""
+
+        def work(connection: Any) -> T:
+            try:
+                domain = connection.lookupByUUIDString(uuid)
+            except libvirt.libvirtError as error:
+                raise explain(error, f"{verb} {uuid}") from error
+            try:
+                return fn(domain)
+            except libvirt.libvirtError as error:
+                raise explain(error, f"{verb} {clean_line(domain.name(), 80)}") from error
+
+        return await self._call(f"{verb} {uuid}", work, timeout, slow=slow)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    async def facts(self, *, timeout: float = 15) -> HostFacts:
+        """Versions, the QEMU user, CPUs, memory now."""
+        self._facts = await self._call(self.uri, lambda conn: domains.read_facts(conn, self.uri), timeout)
+        return self._facts
+
+    async def domains(self, snapshots: bool = False, *, timeout: float = 30) -> list[Domain]:
+        """All domains of the host, whoever made them."""
+        return await self._call(
+            "list domains", lambda conn: domains.read_domains(conn, snapshots=snapshots), timeout
+        )
+
+    async def domain(self, uuid: str, *, snapshots: bool = False, timeout: float = 15) -> Domain | None:
+        """One domain, or None."""
+        try:
+            return await self._on(
+                "look at", uuid, lambda domain: domains.read_domain(domain, snapshots=snapshots), timeout
+            )
+        except NotFound:
+            return None
+
+    async def domain_xml(self, uuid: str, *, inactive: bool = False, timeout: float = 15) -> str:
+        """Its XML as libvirt has it."""
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
+        return await self._on("look at", uuid, lambda domain: str(domain.XMLDesc(flags)), timeout)
+
+    async def power(self, uuid: str, *, timeout: float = 15) -> Power:
+        """Its state now. Raises NotFound."""
+        return await self._on("look at", uuid, domains.read_power, timeout)
+
+    # -- life of a VM ----------------------------------------------------------------------------
+
+    async def _xml(self, spec: VmSpec) -> str:
+        facts = self._facts or await self.facts()
+        return domain_xml(spec, dac=facts.dac)
+
+    async def define(self, spec: VmSpec, *, timeout: float = 120) -> None:
+        """Define the VM, or define it anew (same uuid and name).
+
+        The first one after libvirtd or QEMU changed waits for libvirt to examine QEMU: 17 s were seen.
+        """
+        await self.define_xml(await self._xml(spec), spec.name, timeout=timeout)
+
+    async def define_xml(self, xml: str, name: str, *, timeout: float = 120) -> None:
+        """Define a domain from XML made by this room."""
+        await self._call(f"define {name}", lambda conn: conn.defineXML(xml), timeout)
+
+    async def start(self, uuid: str, *, timeout: float = 120) -> None:
+        """Start it; nothing happens if it runs already."""
+
+        def work(domain: Any) -> None:
+            if not domain.isActive():
+                domain.create()
+
+        await self._on("start", uuid, work, timeout, slow=True)
+
+    async def start_transient(self, spec: VmSpec, *, timeout: float = 120) -> None:
+        """Start a VM that has no stored definition and ends when this process does, however that ends.
+
+        libvirt ties it to a connection that is kept open until close().
+        """
+        xml = await self._xml(spec)
+        if self._bound is None:
+            self._bound = Link(self.uri)
+        await self._call(
+            f"start {spec.name}",
+            lambda conn: conn.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY),
+            timeout,
+            slow=True,
+            link=self._bound,
+        )
+
+    async def destroy(self, uuid: str, *, timeout: float = 60) -> bool:
+        """Pull the plug. False if it was off or does not exist."""
+
+        def work(domain: Any) -> bool:
+            if not domain.isActive():
+                return False
+            try:
+                domain.destroy()
+            except libvirt.libvirtError:
+                if not domain.isActive():  # it ended by itself meanwhile
+                    return False
+                raise
+            return True
+
+        try:
+            return await self._on("destroy", uuid, work, timeout)
+        except NotFound:
+            return False
+
+    async def shutdown(self, uuid: str, *, timeout: float = 15) -> None:
+        """Ask the guest to power off (ACPI); does not wait for it."""
+        await self._on("shut down", uuid, lambda domain: domain.shutdown(), timeout)
+
+    async def reboot(self, uuid: str, *, timeout: float = 15) -> None:
+        """Ask the guest to reboot; does not wait for it."""
+        await self._on("reboot", uuid, lambda domain: domain.reboot(), timeout)
+
+    async def reset(self, uuid: str, *, timeout: float = 15) -> None:
+        """Press the reset button."""
+        await self._on("reset", uuid, lambda domain: domain.reset(), timeout)
+
+    async def suspend(self, uuid: str, *, timeout: float = 30) -> None:
+        """Stop its CPUs; nothing happens if they are stopped."""
+
+        def work(domain: Any) -> None:
+            if domains.read_power(domain) is not Power.PAUSED:
+                domain.suspend()
+
+        await self._on("pause", uuid, work, timeout, slow=True)
+
+    async def resume(self, uuid: str, *, timeout: float = 30) -> None:
+        """Let its CPUs go on; nothing happens if they do."""
+
+        def work(domain: Any) -> None:
+            if domains.read_power(domain) is not Power.ON:
+                domain.resume()
+
+        await self._on("continue", uuid, work, timeout, slow=True)
+
+    async def undefine(self, uuid: str, *, timeout: float = 30) -> bool:
+        """Remove the definition, saved state and snapshot metadata; its files stay, nvram too.
+
+        False if it does not exist. A running VM goes on until it stops.
+        """
+
+        def work(domain: Any) -> bool:
+            flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            if parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).firmware == "uefi":
+                flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+            domain.undefineFlags(flags)
+            return True
+
+        try:
+            return await self._on("undefine", uuid, work, timeout)
+        except NotFound:
+            return False
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    async def snapshots(self, uuid: str, *, timeout: float = 15) -> list[Snapshot]:
+        """Its snapshots, oldest first."""
+        return list(await self._on("list snapshots of", uuid, domains.read_snapshots, timeout))
+
+    async def snapshot_xml(self, uuid: str, name: str, *, timeout: float = 15) -> str:
+        """The XML of one snapshot as libvirt has it."""
+        return await self._on(
+            f"look at snapshot {clean_line(name, 80)} of",
+            uuid,
+            lambda domain: str(domain.snapshotLookupByName(name).getXMLDesc()),
+            timeout,
+        )
+
+    async def can_time_travel(self, firmware: str, disk_format: str) -> str:
+        """Empty if such VMs can have snapshots with memory on this host, else the reason in one line."""
+        facts = self._facts or await self.facts()
+        return can_time_travel(firmware, disk_format, facts.libvirt)
+
+    async def create_snapshot(
+        self, uuid: str, name: str, description: str = "", *, timeout: float = 300
+    ) -> None:
+        """An internal snapshot, with memory if the VM runs (it stands still meanwhile).
+
+        Raises UsageError if it has one of that name.
+        """
+        xml = snapshot_xml(name, description)
+
+        def work(domain: Any) -> None:
+            if name in domain.snapshotListNames():
+                raise UsageError(
+                    f"{clean_line(domain.name(), 80)} has a snapshot '{clean_line(name, 80)}' already",
+                    hint="choose another name, or delete that one first",
+                )
+            domain.snapshotCreateXML(xml)
+
+        await self._on(f"snapshot {clean_line(name, 80)} of", uuid, work, timeout, slow=True)
+
+    async def redefine_snapshot(
+        self, uuid: str, xml: str, *, current: bool = True, timeout: float = 60
+    ) -> None:
+        """Tell libvirt of a snapshot that is in the disk already (``xml`` made by this room)."""
+        flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+        if current:
+            flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+        await self._on(
+            "snapshot of", uuid, lambda domain: domain.snapshotCreateXML(xml, flags), timeout, slow=True
+        )
+
+    async def revert(self, uuid: str, name: str, *, force: bool = False, timeout: float = 300) -> None:
+        """Go back to a snapshot; the present is lost, definition and metadata go back too.
+
+        libvirt stops QEMU before it loads: after a failed load the VM is off. ``force`` lets libvirt
+        start a new QEMU where the present definition does not fit the snapshot's.
+        """
+        flags = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE if force else 0
+
+        def work(domain: Any) -> None:
+            domain.revertToSnapshot(domain.snapshotLookupByName(name), flags)
+
+        await self._on(f"revert to {clean_line(name, 80)} of", uuid, work, timeout, slow=True)
+
+    async def delete_snapshot(self, uuid: str, name: str, *, timeout: float = 300) -> bool:
+        """Delete one snapshot, its data too; its children stay. False if there is none of that name."""
+
+        def work(domain: Any) -> None:
+            domain.snapshotLookupByName(name).delete()
+
+        try:
+            await self._on(f"delete snapshot {clean_line(name, 80)} of", uuid, work, timeout, slow=True)
+        except NotFound:
+            return False
+        return True
+
+    # -- into the guest --------------------------------------------------------------------------
+
+    async def agent(
+        self, uuid: str, command: str, *, timeout: float = 10, **arguments: JsonValue
+    ) -> JsonValue:
+        """Run a QEMU guest agent command and return its answer, which is the guest's word: untrusted.
+
+        The agent must answer within ``timeout`` seconds. Raises LabError without an agent.
+        """
+        request: dict[str, Any] = {"execute": command}
+        if arguments:
+            request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
+
+        def work(domain: Any) -> str:
+            return str(libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), max(1, int(timeout)), 0))
+
+        answer = await self._on(f"agent {command} of", uuid, work, timeout + 2)
+        try:
+            reply: JsonValue = json.loads(answer)["return"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LabError(f"agent {command} of {uuid}: the answer makes no sense") from error
+        return reply
+
+    async def open_console(self, uuid: str, *, force: bool = False, timeout: float = 15) -> ConsoleStream:
+        """The serial console as a byte stream both ways; libvirt admits one client at a time.
+
+        Raises Busy if there is one; ``force`` takes it over.
+        """
+        return await open_stream(self.uri, uuid, force=force, timeout=timeout)
