@@ -1,0 +1,253 @@
+"""What a verb is: the one source for a CLI command, a TUI key, the palette and the help.
+
+A verb knows neither click nor Textual. What it needs of the person it asks of a :class:`Front`, which the
+command line and the TUI each implement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+
+from vmlab_tui.base.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from vmlab_tui.hosts.host import Host
+    from vmlab_tui.lab.context import Lab
+    from vmlab_tui.runs.client import RunView
+
+T = TypeVar("T")
+
+AREAS = ("lab", "runs", "images", "clean-up", "doctor")
+"""The areas of the screen, in the order of their number keys."""
+
+
+class Kind(StrEnum):
+    """What the value of a parameter is."""
+
+    TEXT = "text"
+    FLAG = "flag"
+    CHOICE = "choice"
+    DURATION = "duration"
+    FILE = "file"
+    """A file that exists."""
+    PATH = "path"
+    """A file that will be written."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a verb. ``name`` is its key in :class:`Args`; as an option it is ``--name-with-dashes``.
+
+    ``rest`` takes all words after ``--``. ``metavar`` is how the help writes the value.
+    """
+
+    name: str
+    help: str
+    kind: Kind = Kind.TEXT
+    positional: bool = False
+    required: bool = False
+    multiple: bool = False
+    rest: bool = False
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+    short: str = ""
+    names: str = ""
+    """What the value names (``run``, ``profile``, ``image``, ``vm``, ``recipe``), for completion and pickers."""
+
+
+class Args:
+    """The values of a call, by parameter name; absent ones read as nothing."""
+
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def __repr__(self) -> str:
+        return f"Args({self._values!r})"
+
+    def optional(self, name: str) -> str | None:
+        value = self._values.get(name)
+        return None if value is None else str(value)
+
+    def text(self, name: str) -> str:
+        """A required text. Raises UsageError when it is absent."""
+        value = self.optional(name)
+        if value is None:
+            raise UsageError(f"{name} is missing")
+        return value
+
+    def flag(self, name: str) -> bool:
+        return bool(self._values.get(name))
+
+    def many(self, name: str) -> tuple[str, ...]:
+        value = self._values.get(name) or ()
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{name}: takes several values")
+        return tuple(str(item) for item in value)
+
+    def seconds(self, name: str) -> float | None:
+        """A duration in seconds, written as ``90``, ``2m`` or ``1h30m``. Raises UsageError."""
+        from vmlab_tui.base.units import parse_duration
+
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return parse_duration(float(str(value)) if str(value).replace(".", "", 1).isdigit() else str(value))
+        except ValueError as error:
+            raise UsageError(f"--{name.replace('_', '-')} '{value}': not {error}") from error
+
+    def path(self, name: str) -> Path | None:
+        value = self.optional(name)
+        return None if value is None else Path(value)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a call would do. ``loses`` are the things that cannot be had again: a person is asked about them."""
+
+    lines: tuple[str, ...] = ()
+    loses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call did: ``data`` for programs, ``lines`` for people, ``exit`` for the shell."""
+
+    data: JsonValue = None
+    lines: tuple[str, ...] = ()
+    exit: int = Exit.PASSED
+
+
+class Interrupt(StrEnum):
+    """What Ctrl-C means while a run is followed."""
+
+    END = "end"
+    """The run is this command's own: first asks it to end by its table, second destroys at once."""
+    LEAVE = "leave"
+    """Only stop looking; the run goes on."""
+
+
+class Front(Protocol):
+    """The person's side: the command line or the TUI."""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody can be asked."""
+        ...
+
+    def say(self, line: str) -> None:
+        """A line that stays, for people."""
+        ...
+
+    def status(self, line: str) -> None:
+        """What is going on now; the next one replaces it."""
+        ...
+
+    def write(self, text: str) -> None:
+        """The result itself as it comes (a log that is followed); already cleaned."""
+        ...
+
+    async def confirm(self, question: str, loses: Sequence[str] = ()) -> bool:
+        """Ask yes or no. Without anybody to ask: False."""
+        ...
+
+    async def terminal(self, argv: Sequence[str]) -> int:
+        """Hand the terminal to another program; its exit status. May not return at all."""
+        ...
+
+    async def follow(self, lab: Lab, run_id: str, interrupt: Interrupt) -> RunView:
+        """Show a run until it has ended, its worker has died, or the person leaves."""
+        ...
+
+
+@dataclass
+class Context:
+    """Where a verb works: a lab, opened when first needed, and a front."""
+
+    front: Front
+    uri: str | None = None
+    store: Path | None = None
+    _opened: dict[str, object] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The connection's URI and the store. Does not connect."""
+        from vmlab_tui.lab.context import open_lab
+
+        return open_lab(self.uri, self.store)
+
+    def host(self, *, readonly: bool = False) -> AbstractAsyncContextManager[Host]:
+        """A connection to the lab's libvirt, for an ``async with``. Raises LabError when it does not answer."""
+        from vmlab_tui.hosts.host import Host
+
+        return Host.open(self.lab.uri, readonly=readonly)
+
+
+class Verb:
+    """Something a person can do. Subclasses are stateless; see the class attributes."""
+
+    id: ClassVar[str]
+    """Stable name, such as ``runs.list``."""
+    words: ClassVar[tuple[str, ...]]
+    """The words of the command after ``vmlab``."""
+    help: ClassVar[str]
+    """One line, without a full stop."""
+    long_help: ClassVar[str] = ""
+    """Paragraphs separated by empty lines."""
+    examples: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """(command, what it is for)"""
+    areas: ClassVar[tuple[str, ...]] = ()
+    """Where in the TUI it can be used."""
+    key: ClassVar[str] = ""
+    """Its default key there: a capital when it loses something."""
+    params: ClassVar[tuple[Param, ...]] = ()
+    loses: ClassVar[bool] = False
+    """Whether it can lose something, so that there is a preview to confirm."""
+    json: ClassVar[str] = "document"
+    """``document``: --json prints one JSON document; ``journal``: the run's journal; empty: no --json."""
+    reports_run: ClassVar[bool] = False
+    """Whether its exit code is that of a run."""
+
+    async def preview(self, _ctx: Context, _args: Args) -> Preview:
+        """What would happen, without doing it. Raises the same errors as :meth:`run`."""
+        return Preview()
+
+    async def run(self, ctx: Context, args: Args) -> Outcome:
+        """Do it. Raises LabError with a hint."""
+        raise NotImplementedError
+
+
+async def blocking(function: Callable[[], T]) -> T:
+    """Run short blocking work (files) off the loop."""
+    return await asyncio.to_thread(function)
+
+
+def pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """``key=value`` words as a dict. Raises UsageError for a word without ``=`` or a key given twice."""
+    found: dict[str, str] = {}
+    for key, value in _split(words, option):
+        if key in found:
+            raise UsageError(f"{option} {key}: given twice", hint="keep one of the two")
+        found[key] = value
+    return found
+
+
+def _split(words: Sequence[str], option: str) -> Iterator[tuple[str, str]]:
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(
+                f"{option} '{word}': not of the form key=value", hint=f"for example {option} vm.memory=2GiB"
+            )
+        yield key.strip(), value
