@@ -1,0 +1,243 @@
+"""What a run's journal adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vmlab_tui.journal.events import (
+    CheckEnd,
+    CheckResult,
+    Continued,
+    Done,
+    Ended,
+    EndRequested,
+    Event,
+    Intent,
+    JournalError,
+    Note,
+    Paused,
+    Payload,
+    Progress,
+    Removed,
+    RunCreated,
+    Stage,
+    StepAmended,
+    StepFinished,
+    StepStarted,
+    Waited,
+    WorkerStarted,
+    moment,
+)
+
+Thing = tuple[str, str]
+"""Something a run made or is about to make: (what, id)."""
+
+RunPhase = Literal["starting", "running", "paused", "passed", "failed", "error", "ended", "interrupted"]
+StepPhase = Literal["running", "ok", "failed", "skipped", "unknown"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StepState(_Value):
+    """The last attempt of one step. ``started`` is ISO UTC; ``seconds`` is 0 until it has finished."""
+
+    number: int
+    attempt: int = 1
+    state: StepPhase = "running"
+    stage: str = ""
+    stage_detail: str = ""
+    started: str = ""
+    seconds: float = 0.0
+    detail: str = ""
+    exit_status: int | None = None
+    progress: Progress | None = None
+    amended: str = ""
+    """Hash of the step's text as amended; empty when it runs as planned."""
+
+
+class CheckState(_Value):
+    """The last result of one check of step ``number``."""
+
+    number: int
+    check: str
+    component: str | None = None
+    state: CheckEnd
+    seconds: float = 0.0
+    detail: str = ""
+    evidence: str = ""
+
+
+class NoteState(_Value):
+    time: str
+    text: str
+    level: Literal["info", "warn"] = "info"
+
+
+class RunState(_Value):
+    """A run as its journal tells it.
+
+    Whether a run that has not ended is *interrupted* is not told here: it is when nobody holds its lock.
+    """
+
+    run_id: str = ""
+    profile: str = ""
+    plan_sha: str = ""
+    state: RunPhase = "starting"
+    seq: int = 0
+    pid: int | None = None
+    boot_id: str = ""
+    start_ticks: int = 0
+    workers: int = 0
+    """How many workers have worked on it: more than one means it was resumed."""
+    steps: dict[int, StepState] = {}
+    checks: tuple[CheckState, ...] = ()
+    owns: tuple[Thing, ...] = ()
+    """Every intent that was not removed again, oldest first, done or not."""
+    pending: tuple[Thing, ...] = ()
+    """The intents of which nobody knows whether they came to be."""
+    waited: dict[str, float] = {}
+    """Seconds by what was waited for: time that is not vmlab's own."""
+    notes: tuple[NoteState, ...] = ()
+    pause_reason: str = ""
+    end_requested: EndRequested | None = None
+    ended: Ended | None = None
+    started: str = ""
+    updated: str = ""
+    """Time of the last event."""
+    finished: str = ""
+    until: str | None = None
+    """When a pause ends by itself, or what was kept expires."""
+    active: float = 0.0
+    """Seconds not paused and with a worker, from the events' times; what ``max_duration`` limits."""
+
+    @property
+    def over(self) -> bool:
+        return self.ended is not None
+
+    @property
+    def current(self) -> StepState | None:
+        """The step in flight, or whose outcome is unknown; None between steps."""
+        open_ = [step for step in self.steps.values() if step.state in ("running", "unknown")]
+        return max(open_, key=lambda step: step.number, default=None)
+
+    def apply(self, event: Event) -> RunState:
+        """The state after one more event; unknown kinds only count. Raises JournalError out of sequence."""
+        if event.seq != self.seq + 1:
+            raise JournalError(f"journal event {event.seq} cannot follow {self.seq}")
+        payload = event.payload()
+        change: dict[str, Any] = {} if payload is None else _change(self, payload, event.time)
+        change |= {"seq": event.seq, "updated": event.time, "started": self.started or event.time}
+        if self.updated and self.state != "paused" and not isinstance(payload, WorkerStarted):
+            passed = max(0.0, moment(event.time) - moment(self.updated))
+            change["active"] = self.active + passed
+        return self.model_copy(update=change)
+
+
+def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
+    """The state after ``events``, from the empty state or from ``start``."""
+    state = start or RunState()
+    for event in events:
+        state = state.apply(event)
+    return state
+
+
+def _change(run: RunState, payload: Payload, time: str) -> dict[str, Any]:
+    """The fields of ``run`` that ``payload`` changes."""
+    match payload:
+        case RunCreated():
+            return {"run_id": payload.run_id, "profile": payload.profile, "plan_sha": payload.plan_sha}
+        case WorkerStarted():
+            return _worker(run, payload)
+        case StepStarted() | Stage() | Progress() | StepFinished() | StepAmended():
+            return _step_change(run, payload, time)
+        case Waited():
+            seconds = run.waited.get(payload.on, 0.0) + payload.seconds
+            return {"waited": {**run.waited, payload.on: seconds}}
+        case Intent():
+            thing = (payload.what, payload.id)
+            # an intent written again (after a resume) makes its outcome open again
+            return {"owns": _with(run.owns, thing), "pending": _with(run.pending, thing)}
+        case Done():
+            thing = (payload.what, payload.id)
+            return {"owns": _with(run.owns, thing), "pending": _without(run.pending, thing)}
+        case Removed():
+            thing = (payload.what, payload.id)
+            return {"owns": _without(run.owns, thing), "pending": _without(run.pending, thing)}
+        case CheckResult():
+            result = CheckState(**payload.model_dump())
+            return {"checks": (*run.checks, result)}
+        case Paused():
+            return {"state": "paused", "pause_reason": payload.reason, "until": payload.until}
+        case Continued():
+            return {"state": "running", "pause_reason": "", "until": None}
+        case EndRequested():
+            return {"end_requested": payload}
+        case Ended():
+            return {
+                "state": payload.state,
+                "ended": payload,
+                "finished": time,
+                "until": payload.until,
+                "pause_reason": "",
+            }
+        case Note():
+            note = NoteState(time=time, text=payload.text, level=payload.level)
+            return {"notes": (*run.notes, note)}
+    return {}
+
+
+def _worker(run: RunState, payload: WorkerStarted) -> dict[str, Any]:
+    steps = {
+        number: step.model_copy(update={"state": "unknown"}) if step.state == "running" else step
+        for number, step in run.steps.items()
+    }  # nobody watched them for a while
+    return {
+        "pid": payload.pid,
+        "boot_id": payload.boot_id,
+        "start_ticks": payload.start_ticks,
+        "workers": run.workers + 1,
+        "state": "paused" if run.state == "paused" else "running",
+        "steps": steps,
+    }
+
+
+def _step_change(
+    run: RunState, payload: StepStarted | Stage | Progress | StepFinished | StepAmended, time: str
+) -> dict[str, Any]:
+    number = payload.number
+    step = run.steps.get(number) or StepState(number=number, started=time)
+    change: dict[str, Any]
+    match payload:
+        case StepStarted():
+            same = number in run.steps and step.attempt == payload.attempt
+            # the same attempt again: a resumed worker picks it up where it is
+            step = StepState(
+                number=number,
+                attempt=payload.attempt,
+                started=step.started if same else time,
+                amended=step.amended,
+            )
+            checks = tuple(check for check in run.checks if check.number != number)
+            return {"steps": {**run.steps, number: step}, "checks": checks}
+        case Stage():
+            change = {"stage": payload.stage, "stage_detail": payload.detail, "attempt": payload.attempt}
+        case Progress():
+            change = {"progress": payload}
+        case StepFinished():
+            change = payload.model_dump(exclude={"number"})
+        case StepAmended():
+            change = {"amended": payload.sha}
+    return {"steps": {**run.steps, number: step.model_copy(update=change)}}
+
+
+def _with(things: tuple[Thing, ...], thing: Thing) -> tuple[Thing, ...]:
+    return things if thing in things else (*things, thing)
+
+
+def _without(things: tuple[Thing, ...], thing: Thing) -> tuple[Thing, ...]:
+    return tuple(other for other in things if other != thing)
