@@ -1,0 +1,257 @@
+"""The engine: takes a plan's steps in order, journals each, and ends the run by the table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from vmlab_tui.base.errors import Exit, LabError, Refused, StepError
+from vmlab_tui.base.faults import declare, point
+from vmlab_tui.base.text import Masker
+from vmlab_tui.base.units import duration
+from vmlab_tui.hosts.model import Power
+from vmlab_tui.runs import closing, opening
+from vmlab_tui.runs.capture import ConsoleCapture
+from vmlab_tui.runs.context import Result, RunContext
+from vmlab_tui.runs.plan import PlannedStep
+from vmlab_tui.runs.report import Ending, write_reports
+from vmlab_tui.runs.steps import ScriptFailed, profile_step
+
+REPORTED = declare("reported", "the reports are written, the VM is still there")
+BEFORE_ENDED = declare("before-ended", "all is done, the journal does not say that the run ended")
+
+Phase = Callable[[RunContext, PlannedStep], Awaitable[Result]]
+_PHASES: dict[str, Phase] = {
+    "preflight": opening.preflight,
+    "overlay": opening.overlay,
+    "seed": opening.seed,
+    "define": opening.define,
+    "boot": opening.boot,
+    "address": opening.address,
+    "ssh": opening.ssh,
+    "cloud-init": opening.cloud_init,
+    "clean-boot": opening.checkpoint,
+    "provisioned": opening.checkpoint,
+    "checks": closing.checks,
+}
+_TAIL = ("collect", "report", "cleanup")
+_DONE = ("ok", "skipped")
+
+
+@dataclass
+class Outcome:
+    """How the main part of the run went."""
+
+    state: str = "passed"
+    exit: Exit = Exit.PASSED
+    detail: str = ""
+    failed_at: int | None = None
+
+
+class Engine:
+    """Runs one plan to its end in this process, which must be the run's only writer."""
+
+    def __init__(self, run: RunContext) -> None:
+        self.run = run
+        self._capture: asyncio.Task[None] | None = None
+
+    async def execute(self) -> Outcome:
+        """Everything from where the journal stands to its ``ended`` event."""
+        outcome = await self._guarded()
+        await self._finish(outcome)
+        return outcome
+
+    async def _guarded(self) -> Outcome:
+        """The main steps, unless someone wishes the run's end or its time is over."""
+        run = self.run
+        left = max(0.0, run.plan.max_duration - run.state.active)
+        main = asyncio.create_task(self._main())
+        stop = asyncio.create_task(run.stop.wanted.wait())
+        await asyncio.wait({main, stop}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if main.done():
+            return main.result()
+        limit = not run.stop.wanted.is_set()
+        main.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await main
+        if limit:
+            return Outcome(
+                "failed", Exit.FAILED, f"max_duration of {duration(run.plan.max_duration)} is over"
+            )
+        run.write("end_requested", by=run.stop.by, how=run.stop.how)
+        return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {run.stop.by}")
+
+    async def _main(self) -> Outcome:
+        before = self._before()
+        if before:
+            return before
+        for step in self.run.plan.steps:
+            if step.kind in _TAIL:
+                continue
+            known = self.run.state.steps.get(step.number)
+            if known and known.state in _DONE:
+                await self._restore(step)
+                continue
+            outcome = await self._step(step, _PHASES.get(step.kind, profile_step))
+            if outcome:
+                return outcome
+        return Outcome()
+
+    def _before(self) -> Outcome | None:
+        """How the main part had ended when an earlier worker died; None when it had not."""
+        state, plan = self.run.state, self.run.plan
+        failed = next((one for one in state.steps.values() if one.state == "failed"), None)
+        if failed:
+            return Outcome("failed", Exit.FAILED, failed.detail, failed.number)
+        if state.end_requested:
+            self.run.stop.how = state.end_requested.how
+            return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {state.end_requested.by}")
+        return Outcome() if any(plan.phase(kind).number in state.steps for kind in _TAIL) else None
+
+    async def _restore(self, step: PlannedStep) -> None:
+        """What a finished step leaves in memory, after a new worker took over."""
+        if step.kind == "define":
+            self._start_capture()
+        elif step.kind == "ssh" and not self.run.connected:
+            self.run.enter(step, self.run.attempt(step))
+            if await self.run.host.power(self.run.plan.vm.uuid) is Power.OFF:
+                self.run.note("the VM was off and is started again", level="warn")
+                await opening.boot(self.run, self.run.plan.phase("boot"))
+            await opening.ssh(self.run, step)
+
+    async def _step(self, step: PlannedStep, phase: Phase) -> Outcome | None:
+        """One step with its events; None when the run goes on."""
+        run = self.run
+        known = run.state.steps.get(step.number)
+        attempt = known.attempt if known else 1
+        run.write("step_started", number=step.number, attempt=attempt)
+        run.enter(step, attempt)
+        started = time.monotonic()
+
+        def finished(state: str, detail: str, exit_status: int | None = None) -> None:
+            run.write(
+                "step_finished",
+                number=step.number,
+                attempt=attempt,
+                state=state,
+                seconds=round(time.monotonic() - started, 3),
+                detail=detail,
+                exit_status=exit_status,
+            )
+
+        try:
+            result = await phase(run, step)
+        except asyncio.CancelledError:
+            finished("unknown", "stopped in the middle")
+            raise
+        except StepError as error:
+            status = error.status if isinstance(error, ScriptFailed) else None
+            finished("failed", _told(error), status)
+            return Outcome("failed", Exit.FAILED, _told(error), step.number)
+        except LabError as error:
+            finished("failed", _told(error))
+            state = Exit.REFUSED if isinstance(error, Refused) else Exit.LAB
+            return Outcome("error", state, _told(error), step.number)
+        except Exception as error:
+            traceback.print_exc()
+            finished("failed", f"{type(error).__name__}: {error}; worker.log of the run has more")
+            return Outcome("error", Exit.LAB, f"internal error: {type(error).__name__}: {error}", step.number)
+        finished(result.state, result.detail, result.exit_status)
+        if step.kind == "define":
+            self._start_capture()
+        return None
+
+    def _start_capture(self) -> None:
+        if self._capture is None:
+            capture = ConsoleCapture(self.run.vm.console, self.run.folder, Masker(self.run.secrets.values()))
+            self._capture = asyncio.create_task(capture.follow())
+
+    async def _stop_capture(self) -> None:
+        if self._capture:
+            self._capture.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._capture
+            self._capture = None
+
+    async def _finish(self, outcome: Outcome) -> None:
+        """Evidence, what becomes of the VM, the reports, and the journal's last event."""
+        run = self.run
+        if run.stop.how != "destroy":
+            await self._closing_step("collect", closing.collect)
+        disposition = await self._disposition(outcome)
+        await self._stop_capture()
+        until = await closing.keep_vm(run) if disposition == "kept" else None
+        ending = Ending(outcome.state, int(outcome.exit), disposition, outcome.detail, until)
+
+        async def report(run: RunContext, step: PlannedStep) -> Result:
+            write_reports(run.folder, run.plan, run.state, ending)
+            return Result()
+
+        async def cleanup(run: RunContext, step: PlannedStep) -> Result:
+            if disposition != "destroyed":
+                return Result("skipped", "the VM is kept" if disposition == "kept" else "nothing was made")
+            return Result(detail=f"{await closing.destroy_vm(run)} things removed")
+
+        await self._closing_step("report", report)
+        point(REPORTED)
+        if not await self._closing_step("cleanup", cleanup):
+            failed = run.state.steps[run.plan.phase("cleanup").number].detail
+            ending = replace(ending, state="error", exit=int(Exit.LAB), disposition="kept", detail=failed)
+        # once more, so that the reports know how the last steps went
+        write_reports(run.folder, run.plan, run.state, ending)
+        point(BEFORE_ENDED)
+        run.write(
+            "ended",
+            state=ending.state,
+            exit=ending.exit,
+            disposition=ending.disposition,
+            seconds=round(run.state.active, 3),
+            detail=ending.detail,
+            until=ending.until,
+        )
+
+    async def _closing_step(self, kind: str, phase: Phase) -> bool:
+        """A closing step, whose failure does not keep the others from happening."""
+        step = self.run.plan.phase(kind)
+        known = self.run.state.steps.get(step.number)
+        if known and known.state in _DONE and kind != "report":
+            return True
+        return await self._step(step, phase) is None
+
+    async def _disposition(self, outcome: Outcome) -> str:
+        """The end-of-run table, pausing if it says so: destroyed, kept, or none when nothing was made."""
+        run = self.run
+        if not run.state.owns:
+            return "destroyed" if run.plan.phase("overlay").number in run.state.steps else "none"
+        domain = ("domain", run.plan.vm.uuid)
+        if domain not in run.state.owns or domain in run.state.pending:
+            return "destroyed"  # there is no VM that one could look at
+        wish = run.plan.on_pass if outcome.state == "passed" else run.plan.on_fail
+        if run.stop.how in ("destroy", "keep"):
+            wish = run.stop.how
+        elif wish == "pause" and outcome.state != "ended":
+            wish = await self._pause(outcome)
+        # a pause that nobody answered, or cannot, counts as keep
+        return "destroyed" if wish == "destroy" else "kept"
+
+    async def _pause(self, outcome: Outcome) -> str:
+        """Wait for a person until the pause's limit."""
+        run = self.run
+        if run.stop.wanted.is_set():
+            return "keep"
+        until = datetime.now(UTC) + timedelta(seconds=run.plan.pause_limit)
+        run.write("paused", reason=outcome.detail, until=until.isoformat(timespec="seconds"))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(run.stop.wanted.wait(), run.plan.pause_limit)
+        run.write("continued", reason=run.stop.by or "the pause's time is over")
+        return run.stop.how if run.stop.how in ("destroy", "keep") else "keep"
+
+
+def _told(error: LabError) -> str:
+    return error.message + (f"\n{error.hint}" if error.hint else "")

@@ -1,0 +1,148 @@
+"""The plan: everything a run will do, known and written down before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.paths import write_durably
+from vmlab_tui.spec.profile import Profile
+
+SCHEMA = 1
+FILE = "plan.json"
+
+OPENING = ("preflight", "overlay", "seed", "define", "boot", "address", "ssh", "cloud-init", "clean-boot")
+"""The steps of every run before the profile's own."""
+CLOSING = ("checks", "provisioned", "collect", "report", "cleanup")
+"""The steps of every run after the profile's own."""
+
+_MARGIN = 60.0
+_PHASE_SECONDS = {"clean-boot": 300.0, "provisioned": 300.0, "cloud-init": 1800.0, "collect": 600.0}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class PlannedStep(_Frozen):
+    """One numbered step. ``index`` is its place in the profile's list; ``timeout`` in seconds."""
+
+    number: int
+    id: str
+    kind: str
+    name: str
+    component: str | None = None
+    timeout: float
+    index: int | None = None
+
+    @property
+    def slug(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:40] or self.kind
+
+    def log_name(self, attempt: int) -> str:
+        """``07-web-server.2.log``: the file of one attempt's output in ``steps/``."""
+        return f"{self.number:02}-{self.slug}.{attempt}.log"
+
+
+class PlannedImage(_Frozen):
+    name: str
+    file: Path
+    format: str
+    digest: str
+    virtual_size: int
+    user: str
+
+
+class PlannedVm(_Frozen):
+    """``memory`` and ``disk`` in bytes; ``time_travel``: empty, or why no snapshots can be taken."""
+
+    uuid: str
+    name: str
+    mac: str
+    cpus: int
+    memory: int
+    disk: int
+    accel: str
+    accel_reason: str
+    network: str
+    firmware: str
+    time_travel: str = ""
+
+
+class Plan(_Frozen):
+    """``plan.json``: immutable. Secrets are named here, never held."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    run_id: str
+    created: str
+    vmlab: str
+    owner: str
+    uri: str
+    store: Path
+    profile: Profile
+    profile_file: Path
+    profile_sha: str
+    image: PlannedImage
+    vm: PlannedVm
+    ports: dict[str, int]
+    env: dict[str, str]
+    secret_names: tuple[str, ...]
+    on_pass: str
+    on_fail: str
+    ttl: float
+    max_duration: float
+    pause_limit: float
+    steps: tuple[PlannedStep, ...]
+
+    @property
+    def sha(self) -> str:
+        """SHA-256 of the plan's canonical JSON."""
+        data: JsonValue = self.model_dump(mode="json", by_alias=True)
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+    def step(self, number: int) -> PlannedStep:
+        return self.steps[number - 1]
+
+    def phase(self, kind: str) -> PlannedStep:
+        """The step of a phase that every run has."""
+        return next(step for step in self.steps if step.kind == kind)
+
+
+def plan_steps(profile: Profile) -> tuple[PlannedStep, ...]:
+    """Number the opening, the profile's steps and the closing."""
+    steps: list[PlannedStep] = []
+
+    def add(kind: str, name: str, timeout: float, **more: object) -> None:
+        number = len(steps) + 1
+        fields = {"number": number, "kind": kind, "name": name, "timeout": timeout, **more}
+        steps.append(PlannedStep.model_validate({"id": f"{number:02}-{kind}", **fields}))
+
+    phase_seconds = {**_PHASE_SECONDS, "ssh": profile.boot_timeout}
+    for kind in OPENING:
+        add(kind, kind, phase_seconds.get(kind, _MARGIN))
+    for index, step in enumerate(profile.steps):
+        add(step.kind, step.name, step.timeout, index=index, component=step.component)
+    for kind in CLOSING:
+        add(kind, kind, phase_seconds.get(kind, _MARGIN))
+    return tuple(steps)
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    write_durably(folder / FILE, plan.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def read_plan(folder: Path) -> Plan:
+    """Raises LabError when the plan is missing, damaged or of a newer schema."""
+    path = folder / FILE
+    try:
+        data = json.loads(path.read_bytes())
+        if data.get("schema", 0) > SCHEMA:
+            raise LabError(f"{path} is of schema {data['schema']}", hint="use the newer vmlab that wrote it")
+        return Plan.model_validate(data)
+    except (OSError, ValueError, ValidationError) as error:
+        raise LabError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,166 @@
+"""The profile's own steps: copy, run, reboot, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import time
+from collections.abc import Callable
+
+from vmlab_tui.base.deadlines import Deadline
+from vmlab_tui.base.errors import DeadlineError, LabError, StepError
+from vmlab_tui.base.faults import declare, point
+from vmlab_tui.base.paths import write_durably
+from vmlab_tui.base.text import Masker
+from vmlab_tui.base.units import duration, size
+from vmlab_tui.checks.registry import run_check
+from vmlab_tui.guests.transfer import send_tree
+from vmlab_tui.guests.units import UnitSpec, follow_unit, kill_unit, start_unit, unit_state
+from vmlab_tui.guests.waiting import boot_id, reboot
+from vmlab_tui.runs.context import Result, RunContext
+from vmlab_tui.runs.opening import tail_of, watchers
+from vmlab_tui.runs.plan import PlannedStep
+from vmlab_tui.spec.profile import CopyStep, RebootStep, RunStep, WaitStep
+
+STEP_BEGUN = declare("step.begun", "a script step is journaled as started, its unit is not")
+UNIT_STARTED = declare("unit.started", "the step's unit runs in the guest")
+UNIT_ENDED = declare("unit.ended", "the unit has ended, the journal does not know")
+COPY_DONE = declare("copy.done", "files are in the guest, the journal does not know")
+
+_PROGRESS_SECONDS = 0.5
+
+
+async def profile_step(run: RunContext, step: PlannedStep) -> Result:
+    """Do one step of the profile. Raises StepError when the guest's part of it fails."""
+    assert step.index is not None
+    what = run.plan.profile.steps[step.index]
+    match what:
+        case CopyStep():
+            return await _copy(run, step, what)
+        case RunStep():
+            return await _script(run, step, what)
+        case RebootStep():
+            return await _reboot(run, step)
+        case WaitStep():
+            return await _wait(run, step, what)
+
+
+async def _copy(run: RunContext, step: PlannedStep, what: CopyStep) -> Result:
+    told = 0.0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _PROGRESS_SECONDS or done == total:
+            told = time.monotonic()
+            run.progress(done, total, "bytes", f"{size(done)} of {size(total)}")
+
+    try:
+        with run.wait("transfer"):
+            sent = await asyncio.wait_for(
+                send_tree(
+                    run.guest,
+                    what.src,
+                    what.to,
+                    exclude=what.exclude,
+                    delete=what.delete,
+                    owner=what.owner,
+                    on_progress=on_progress,
+                ),
+                step.timeout,
+            )
+    except TimeoutError as error:
+        raise DeadlineError(f"copy of {what.src}: not done within {duration(step.timeout)}") from error
+    point(COPY_DONE)
+    return Result(detail=f"{sent.files} files, {size(sent.bytes)} sent, {sent.skipped} unchanged")
+
+
+def unit_of(run: RunContext, step: PlannedStep, what: RunStep) -> UnitSpec:
+    """The unit of this attempt; its name is the same in every worker."""
+    return UnitSpec(
+        run_id=run.plan.run_id,
+        number=step.number,
+        attempt=run.attempt(step),
+        script=what.script,
+        user=what.user,
+        env={**run.plan.env, **what.env},
+        secrets=run.secrets,
+        timeout=step.timeout,
+    )
+
+
+async def _script(run: RunContext, step: PlannedStep, what: RunStep) -> Result:
+    unit = unit_of(run, step, what)
+    point(STEP_BEGUN)
+    with run.wait("command"):
+        known = await unit_state(run.guest, unit) if run.resumed else None
+        if known is not None and known.lost:
+            raise LabError(
+                f"step '{step.name}': what became of it is unknown, the guest was restarted under it",
+                hint=f"look at the VM: vmlab ssh {run.plan.run_id}",
+            )
+        if known is None or known.absent:
+            await start_unit(run.guest, unit)
+        point(UNIT_STARTED)
+        deadline = Deadline(step.timeout)
+        try:
+            status = await _follow(run, step, unit, deadline)
+        except DeadlineError as error:
+            await kill_unit(run.guest, unit)
+            raise StepError(
+                f"step '{step.name}' was stopped after {duration(step.timeout)}, its time limit",
+                hint="give it more with timeout: in the profile",
+            ) from error
+        except asyncio.CancelledError:
+            await kill_unit(run.guest, unit)
+            raise
+    point(UNIT_ENDED)
+    if status:
+        run.stage("exit", str(status))
+        raise ScriptFailed(step.name, status, tail_of(run.log(step), 3))
+    return Result(exit_status=0)
+
+
+class ScriptFailed(StepError):
+    """A script step ended with a status other than 0."""
+
+    def __init__(self, name: str, status: int, tail: str) -> None:
+        how = f"exited with {status}" if status < 256 else f"was killed by signal {status - 256}"
+        super().__init__(f"step '{name}' {how}" + (f"\n{tail}" if tail else ""))
+        self.status = status
+
+
+async def _follow(run: RunContext, step: PlannedStep, unit: UnitSpec, deadline: Deadline) -> int:
+    """Copy the unit's output, from its beginning and masked, into the attempt's log."""
+    handle = os.open(run.log(step), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    masker = Masker(run.secrets.values())
+    with os.fdopen(handle, "wb", buffering=0) as log:
+        on_bytes: Callable[[bytes], object] = lambda raw: log.write(masker.feed(raw))  # noqa: E731
+        try:
+            return await follow_unit(run.guest, unit, 0, on_bytes, deadline)
+        finally:
+            log.write(masker.finish())
+
+
+async def _reboot(run: RunContext, step: PlannedStep) -> Result:
+    """Reboot and wait for a guest with another boot id."""
+    deadline = Deadline(step.timeout)
+    marker = run.folder / "steps" / f".boot-{step.number:02}.{run.attempt(step)}"
+    with run.wait("boot"):
+        if not marker.exists():
+            write_durably(marker, await boot_id(run.guest))
+        run.guest = await reboot(run.guest, marker.read_text(), deadline, **watchers(run))
+    return Result()
+
+
+async def _wait(run: RunContext, step: PlannedStep, what: WaitStep) -> Result:
+    if what.seconds is not None:
+        with run.wait("command"):
+            await asyncio.sleep(what.seconds)
+        return Result(detail=duration(what.seconds))
+    condition = what.as_check(step.timeout)
+    with run.wait("command"):
+        verdict = await run_check(condition, run.guest, Deadline(step.timeout))
+    if verdict.state != "passed":
+        raise StepError(f"step '{step.name}': {verdict.check}: {verdict.detail}")
+    return Result(detail=shlex.quote(verdict.check) if not verdict.detail else verdict.detail)

@@ -1,0 +1,76 @@
+"""The worker: the process that carries a run out, and its only writer while it lives.
+
+``python -m vmlab_tui.runs.worker FOLDER LOCK_FD``: the lock's descriptor is inherited already held, so
+that there is no instant at which a new run looks abandoned. Secrets come on standard input as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.faults import declare, point
+from vmlab_tui.base.text import Masker
+from vmlab_tui.hosts.host import Host
+from vmlab_tui.journal.cache import load_state
+from vmlab_tui.journal.log import Journal
+from vmlab_tui.runs.context import RunContext
+from vmlab_tui.runs.control import ControlServer
+from vmlab_tui.runs.engine import Engine
+from vmlab_tui.runs.plan import read_plan
+
+WORKER_STARTED = declare("worker.started", "the worker has the run, nothing is made")
+JOURNAL = "journal.jsonl"
+
+
+def identity() -> dict[str, int | str]:
+    """This process in a way that survives reuse of its pid: pid, boot id, start in clock ticks."""
+    # proc(5): field 22 of /proc/PID/stat, counted after the command in parentheses
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {"pid": os.getpid(), "boot_id": boot_id, "start_ticks": ticks}
+
+
+async def work(folder: Path, secrets: dict[str, str]) -> None:
+    """Carry out the run in ``folder`` from where its journal stands."""
+    plan = read_plan(folder)
+    state = load_state(folder)
+    with Journal.append(folder / JOURNAL, mask=Masker(secrets.values()).mask_text) as journal:
+        async with Host.open(plan.uri) as host:
+            run = RunContext(plan, folder, journal, state, host, secrets)
+            run.write("worker_started", **identity(), resumed=state.workers > 0)
+            point(WORKER_STARTED)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, run.stop.ask, "table", "SIGTERM")
+            server = ControlServer(run)
+            await server.start()
+            try:
+                await Engine(run).execute()
+            finally:
+                await server.stop()
+                if run.connected:
+                    with contextlib.suppress(LabError):
+                        await run.guest.close()
+    load_state(folder, write=True)
+
+
+def main() -> None:
+    """Entry point of the worker process."""
+    # closing the terminal, or Ctrl-C in it, is not for us
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder, lock = Path(sys.argv[1]), int(sys.argv[2])
+    os.set_inheritable(lock, False)
+    secrets = json.loads(sys.stdin.buffer.read() or b"{}")
+    os.umask(0o077)
+    asyncio.run(work(folder, secrets))
+
+
+if __name__ == "__main__":
+    main()
