@@ -65,14 +65,15 @@ class EndResult:
 def _take_lock(folder: Path) -> int:
     """A held descriptor on the run's lock. Raises Locked when a worker has it."""
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise Locked(
-            f"run {folder.name} has a worker", hint=f"follow it: vmlab runs logs -f {folder.name}"
-        ) from error
-    return handle
+    for _ in range(10):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)  # whoever asks whether it is held, holds it for an instant
+        else:
+            return handle
+    os.close(handle)
+    raise Locked(f"run {folder.name} has a worker", hint=f"follow it: vmlab runs logs -f {folder.name}")
 
 
 def _spawn(folder: Path, secrets: Mapping[str, str], lock: int) -> None:

@@ -46,15 +46,15 @@ class Prepared:
     findings: tuple[Finding, ...]
 
     @property
-    def refusals(self) -> tuple[Finding, ...]:
+    def refused(self) -> tuple[Finding, ...]:
         return tuple(one for one in self.findings if one.level == "refuse")
 
     def raise_if_refused(self) -> None:
         """Raise Refused naming every reason at once."""
-        if self.refusals:
+        if self.refused:
             raise Refused(
-                "preflight refuses:\n" + "\n".join(f"  {one.what}: {one.detail}" for one in self.refusals),
-                hint="\n".join(one.fix for one in self.refusals if one.fix),
+                "preflight refuses:\n" + "\n".join(f"  {one.what}: {one.detail}" for one in self.refused),
+                hint="\n".join(one.fix for one in self.refused if one.fix),
             )
 
 

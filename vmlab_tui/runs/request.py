@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
 
-@dataclass(frozen=True)
-class RunRequest:
+
+class RunRequest(BaseModel):
     """A profile (path or name) and what shall differ from it. Durations in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: str
     image: str | None = None
-    sets: Mapping[str, str] = field(default_factory=dict)
+    sets: dict[str, str] = {}
     env_names: tuple[str, ...] = ()
     env_file: Path | None = None
     on_pass: str | None = None
