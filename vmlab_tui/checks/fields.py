@@ -93,6 +93,26 @@ class _AsText:
         return {"type": ["string", "number", "boolean"]}
 
 
+class _Regex:
+    """A regular expression that compiles."""
+
+    def check(self, value: str) -> str:
+        try:
+            re.compile(value)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"a regular expression ({error})") from error
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "format": "regex"}
+
+
+Pattern = Annotated[str, _Regex()]
 Seconds = Annotated[float, _Measured(_DURATION, "a duration above 0 such as 30s, 2m or 1h30m", False)]
 """Seconds; people write ``30s``, ``2m``, ``1h30m`` or a number of seconds."""
 
