@@ -53,7 +53,11 @@ class Lane:
                 thread.start()
         self._queue.put((future, fn))
         waiting = asyncio.wrap_future(future)
-        done, _ = await self._wait(waiting, timeout)
+        try:
+            done, _ = await asyncio.wait({waiting}, timeout=timeout)
+        except asyncio.CancelledError:
+            waiting.cancel()
+            raise
         if not done:
             waiting.cancel()
             raise DeadlineError(
@@ -61,15 +65,6 @@ class Lane:
                 hint="libvirt does not answer; earlier calls still hang" if stuck else "",
             )
         return waiting.result()
-
-    @staticmethod
-    async def _wait(waiting: asyncio.Future[T], timeout: float) -> tuple[bool, None]:
-        try:
-            done, _ = await asyncio.wait({waiting}, timeout=timeout)
-        except asyncio.CancelledError:
-            waiting.cancel()
-            raise
-        return bool(done), None
 
     def close(self) -> None:
         """Let the threads end once their present call is over; does not wait for them."""

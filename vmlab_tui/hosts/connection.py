@@ -1,0 +1,111 @@
+"""The connection under a Host: two links, their lanes, events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+import libvirt
+
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.hosts.events import EventCallback, Events
+from vmlab_tui.hosts.failures import explain
+from vmlab_tui.hosts.lane import Lane
+from vmlab_tui.hosts.link import Link
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One URI: slow work goes over one link, looking and killing over the other.
+
+    So a VM can be looked at and destroyed while the call that starts or snapshots it hangs.
+    """
+
+    def __init__(self, uri: str, *, readonly: bool = False) -> None:
+        self.uri = uri
+        self.readonly = readonly
+        self._events = Events()
+        self._look = Link(uri, readonly=readonly, on_open=self._events.register)
+        # the test driver's state is private to a connection, so there it can be only one
+        self._slow = self._look if uri.startswith("test:") else Link(uri, readonly=readonly)
+        self._bound: Link | None = None
+        # libvirtd serves five calls of a client at once; more would only queue there
+        self._look_lane = Lane("look", threads=3)
+        self._slow_lane = Lane("slow", threads=4)
+
+    @classmethod
+    async def connect(cls, uri: str, *, readonly: bool = False, timeout: float = 15) -> Self:
+        """Open ``uri``; the caller closes. Raises Unreachable."""
+        host = cls(uri, readonly=readonly)
+        try:
+            await host._call(f"connect to {uri}", lambda connection: connection.getHostname(), timeout)
+        except BaseException:
+            await host.close()
+            raise
+        return host
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, uri: str, *, readonly: bool = False, timeout: float = 15) -> AsyncIterator[Self]:
+        """``async with Host.open(uri) as host``."""
+        host = await cls.connect(uri, readonly=readonly, timeout=timeout)
+        try:
+            yield host
+        finally:
+            await host.close()
+
+    async def close(self) -> None:
+        """Let go of the connections; VMs of start_transient end with that. Never raises, never hangs."""
+        self._events.stop()
+        links = {self._look, self._slow, *([self._bound] if self._bound else [])}
+        closing = [self._look_lane.call(link.close, timeout=5, what="close") for link in links]
+        await asyncio.gather(*closing, return_exceptions=True)
+        self._look_lane.close()
+        self._slow_lane.close()
+
+    def on_event(self, callback: EventCallback) -> Callable[[], None]:
+        """Call ``callback(kind, uuid, detail)`` on the present asyncio loop for each event of the host.
+
+        Kinds: defined, undefined, started, suspended, resumed, stopped, shutdown, sleeping, crashed,
+        rebooted. libvirt sends none for snapshots. Returns a function that ends it.
+        """
+        return self._events.add(callback)
+
+    async def _call(
+        self,
+        what: str,
+        fn: Callable[[Any], T],
+        timeout: float,
+        *,
+        slow: bool = False,
+        link: Link | None = None,
+    ) -> T:
+        link = link or (self._slow if slow else self._look)
+
+        def work() -> T:
+            try:
+                return fn(link.get())
+            except libvirt.libvirtError as error:
+                raise explain(error, what) from error
+
+        return await (self._slow_lane if slow else self._look_lane).call(work, timeout=timeout, what=what)
+
+    async def _on(
+        self, verb: str, uuid: str, fn: Callable[[Any], T], timeout: float, *, slow: bool = False
+    ) -> T:
+        """``fn(virDomain)``; errors say ``verb`` and the domain's name."""
+
+        def work(connection: Any) -> T:
+            try:
+                domain = connection.lookupByUUIDString(uuid)
+            except libvirt.libvirtError as error:
+                raise explain(error, f"{verb} {uuid}") from error
+            try:
+                return fn(domain)
+            except libvirt.libvirtError as error:
+                raise explain(error, f"{verb} {clean_line(domain.name(), 80)}") from error
+
+        return await self._call(f"{verb} {uuid}", work, timeout, slow=slow)
