@@ -6,7 +6,6 @@ import asyncio
 import os
 import shlex
 import time
-from collections.abc import Callable
 
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import DeadlineError, LabError, StepError
@@ -14,9 +13,9 @@ from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.text import Masker
 from vmlab_tui.base.units import duration, size
-from vmlab_tui.checks.registry import run_check
+from vmlab_tui.checks.registry import CheckSpec, run_check
 from vmlab_tui.guests.transfer import send_tree
-from vmlab_tui.guests.units import UnitSpec, follow_unit, kill_unit, start_unit, unit_state
+from vmlab_tui.guests.units import UnitSpec, kill_unit, run_unit
 from vmlab_tui.guests.waiting import boot_id, reboot
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.opening import tail_of, watchers
@@ -24,7 +23,7 @@ from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.spec.profile import CopyStep, RebootStep, RunStep, WaitStep
 
 STEP_BEGUN = declare("step.begun", "a script step is journaled as started, its unit is not")
-UNIT_STARTED = declare("unit.started", "the step's unit runs in the guest")
+UNIT_STARTED = declare("unit.started", "the step's unit runs in the guest and has printed something")
 UNIT_ENDED = declare("unit.ended", "the unit has ended, the journal does not know")
 COPY_DONE = declare("copy.done", "files are in the guest, the journal does not know")
 
@@ -90,21 +89,12 @@ def unit_of(run: RunContext, step: PlannedStep, what: RunStep) -> UnitSpec:
 
 
 async def _script(run: RunContext, step: PlannedStep, what: RunStep) -> Result:
+    """Run the script once, however many workers see it: the guest knows whether this attempt was begun."""
     unit = unit_of(run, step, what)
     point(STEP_BEGUN)
     with run.wait("command"):
-        known = await unit_state(run.guest, unit) if run.resumed else None
-        if known is not None and known.lost:
-            raise LabError(
-                f"step '{step.name}': what became of it is unknown, the guest was restarted under it",
-                hint=f"look at the VM: vmlab ssh {run.plan.run_id}",
-            )
-        if known is None or known.absent:
-            await start_unit(run.guest, unit)
-        point(UNIT_STARTED)
-        deadline = Deadline(step.timeout)
         try:
-            status = await _follow(run, step, unit, deadline)
+            status = await _follow(run, step, unit, Deadline(step.timeout))
         except DeadlineError as error:
             await kill_unit(run.guest, unit)
             raise StepError(
@@ -112,11 +102,11 @@ async def _script(run: RunContext, step: PlannedStep, what: RunStep) -> Result:
                 hint="give it more with timeout: in the profile",
             ) from error
         except asyncio.CancelledError:
-            await kill_unit(run.guest, unit)
+            # shielded: the wish to end must not leave the script running in a VM that is kept
+            await asyncio.shield(kill_unit(run.guest, unit, timeout=20))
             raise
     point(UNIT_ENDED)
     if status:
-        run.stage("exit", str(status))
         raise ScriptFailed(step.name, status, tail_of(run.log(step), 3))
     return Result(exit_status=0)
 
@@ -125,19 +115,22 @@ class ScriptFailed(StepError):
     """A script step ended with a status other than 0."""
 
     def __init__(self, name: str, status: int, tail: str) -> None:
-        how = f"exited with {status}" if status < 256 else f"was killed by signal {status - 256}"
-        super().__init__(f"step '{name}' {how}" + (f"\n{tail}" if tail else ""))
+        super().__init__(f"step '{name}' exited with {status}" + (f"\n{tail}" if tail else ""))
         self.status = status
 
 
 async def _follow(run: RunContext, step: PlannedStep, unit: UnitSpec, deadline: Deadline) -> int:
     """Copy the unit's output, from its beginning and masked, into the attempt's log."""
-    handle = os.open(run.log(step), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     masker = Masker(run.secrets.values())
+    handle = os.open(run.log(step), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb", buffering=0) as log:
-        on_bytes: Callable[[bytes], object] = lambda raw: log.write(masker.feed(raw))  # noqa: E731
+
+        def on_bytes(raw: bytes) -> None:
+            log.write(masker.feed(raw))
+            point(UNIT_STARTED)
+
         try:
-            return await follow_unit(run.guest, unit, 0, on_bytes, deadline)
+            return await run_unit(run.guest, unit, on_bytes, deadline, alive=watchers(run)["alive"])
         finally:
             log.write(masker.finish())
 
@@ -153,12 +146,24 @@ async def _reboot(run: RunContext, step: PlannedStep) -> Result:
     return Result()
 
 
+def _condition(what: WaitStep, seconds: float) -> CheckSpec:
+    """The check that a wait step repeats until it passes."""
+    for kind, field, value in (
+        ("port", "port", what.port),
+        ("service", "name", what.service),
+        ("command", "command", what.command),
+    ):
+        if value is not None:
+            return CheckSpec.model_validate({"kind": kind, "params": {field: value}, "within": seconds})
+    raise LabError("a wait step waits for nothing")
+
+
 async def _wait(run: RunContext, step: PlannedStep, what: WaitStep) -> Result:
     if what.seconds is not None:
         with run.wait("command"):
             await asyncio.sleep(what.seconds)
         return Result(detail=duration(what.seconds))
-    condition = what.as_check(step.timeout)
+    condition = _condition(what, step.timeout)
     with run.wait("command"):
         verdict = await run_check(condition, run.guest, Deadline(step.timeout))
     if verdict.state != "passed":
