@@ -232,7 +232,7 @@ async def _log_in(
     banner: list[str] = []
 
     class Client(asyncssh.SSHClient):
-        def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002 - the library's signature
+        def auth_banner_received(self, msg: str, lang: str) -> None:
             banner.append(msg)
 
     try:

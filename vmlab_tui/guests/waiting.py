@@ -82,9 +82,15 @@ class _Wait:
     alive: Alive
     stage: Stage = Stage.QEMU
     last: str = ""
+    port: bool = False
     attempts: set[asyncio.Task[tuple[socket.socket, str]]] = field(default_factory=set)
 
     def reach(self, stage: Stage, detail: str = "") -> None:
+        if stage is Stage.PORT:
+            # QEMU's forward accepts at once: told first, it would hide that the console is still empty
+            self.port = True
+            if self.stage is Stage.QEMU:
+                return
         if _ORDER.index(stage) > _ORDER.index(self.stage):
             self.stage = stage
             self.on_stage(stage, detail)
@@ -92,6 +98,8 @@ class _Wait:
     def look_at_console(self) -> None:
         if self.stage is Stage.QEMU and (tail := self.console_tail()).strip():
             self.reach(Stage.CONSOLE, clean_line(tail.strip().splitlines()[-1]))
+            if self.port:
+                self.reach(Stage.PORT)
 
     def explain(self, what: str) -> str:
         lines = [f"{self.endpoint.label}: {what}; stage reached: {self.stage} ({MEANING[self.stage]})"]

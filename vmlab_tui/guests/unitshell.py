@@ -1,0 +1,275 @@
+"""The shell programs behind ``units``: plain POSIX sh, so that BusyBox will do.
+
+In the guest a unit is a directory under /var/lib/vmlab/units: ``script``, ``run`` (the wrapper), ``log``,
+``pid`` (process, its start time and the boot: the claim that it has been started, made once by link(2)),
+``status`` (how the script ended, renamed into place after the last output is in the log), and ``cwd`` and
+``env`` (NUL-separated) as they were when the script ended.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+ROOT = "/var/lib/vmlab/units"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MARK = "vmlab-unit:"
+"""Begins the one line on standard error that says where the unit stands."""
+
+_SHELLS = {"sh", "bash", "dash", "ash", "ksh", "mksh"}
+_quote = shlex.quote
+
+
+def exports(env: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={_quote(value)}\n" for name, value in env.items())
+
+
+def interpreter(script: str, path: str, folder: str, hidden: list[str]) -> str:
+    """The command line that runs the script at ``path`` and has it note where it ended.
+
+    A script without an interpreter line runs under ``sh -e``: a step that goes on after an error would be
+    reported as passed. Shell scripts are sourced under a trap that saves the working directory and the
+    environment without ``hidden``; others are executed as they are.
+    """
+    words = ["/bin/sh", "-e"]
+    if script.startswith("#!"):
+        words = script.split("\n", 1)[0][2:].split()
+        if len(words) > 1 and words[0].endswith("/env"):
+            words = words[1:]
+        name = words[0].rpartition("/")[2] if words else ""
+        if name not in _SHELLS or any(not re.fullmatch(r"-[A-Za-z]+", word) for word in words[1:]):
+            return _quote(path)
+    forget = f"unset {' '.join(hidden)}; " if hidden else ""
+    # /proc/self/environ rather than export -p: exact, and the same from every shell
+    save = f"{{ pwd >{folder}/cwd; ({forget}exec cat /proc/self/environ >{folder}/env); }} 2>/dev/null"
+    trap = f'trap {_quote(save)} EXIT; . "$0"'
+    return shlex.join([*words, "-c", trap, path])
+
+
+def wrapper(folder: str, user: str, env: Mapping[str, str], command: str) -> str:
+    """The program that runs as the unit, as root; its argument is the file with the secrets, if any.
+
+    Output goes through a named pipe that belongs to the user, since a script may open /dev/stdout again: on
+    a file that would cut it, on somebody else's pipe it is refused. What a script leaves running in the
+    background keeps the pipe open; it is given two seconds to finish its output, then not waited for.
+    """
+    if user == "root":
+        become, own = f"exec {command}", ":"
+    else:
+        name = _quote(user)
+        become = (
+            "if setpriv --help 2>&1 | grep -q -e --reuid; then\n"
+            f'  exec setpriv --reuid "$uid" --regid "$gid" --init-groups -- {command}\n'
+            "else\n"
+            f"  exec su -s /bin/sh {name} -c {_quote('exec ' + command)}\n"
+            "fi"
+        )
+        own = f'uid=$(id -u {name}) && gid=$(id -g {name}) && chown "$uid:$gid" log out cwd env'
+    return f"""#!/bin/sh
+secrets=$1
+cd {folder} || exit
+exec 9>>lock
+# held while the unit lives, so that whoever follows it can wait instead of asking again and again
+command -v flock >/dev/null 2>&1 && flock -n 9
+read -r boot </proc/sys/kernel/random/boot_id
+read -r stat </proc/$$/stat
+set -- ${{stat##*) }}
+umask 077
+echo "$$ ${{20}} $boot" >pid.$$
+ln pid.$$ pid 2>/dev/null; claimed=$?
+rm -f pid.$$
+if [ $claimed != 0 ]; then
+  [ -z "$secrets" ] || rm -f "$secrets"
+  exit 0
+fi
+# a power cut after this point must read back as "started, end unknown", never as "not started"
+sync pid . 2>/dev/null || sync
+rm -f out
+mkfifo out && : >cwd && : >env
+{own}
+eval "HOME=~{user}"
+export HOME USER={_quote(user)} LOGNAME={_quote(user)} SHELL=/bin/sh
+{exports(env)}if [ -n "$secrets" ]; then
+  . "$secrets"
+  rm -f "$secrets"
+fi
+(trap '' HUP INT TERM; exec cat <out >>log 2>/dev/null) 9>&- &
+copier=$!
+(
+  exec 9>&- </dev/null >out 2>&1
+  umask 022
+  cd "$HOME" 2>/dev/null || cd /
+  {become}
+)
+status=$?
+trap : USR1
+(sleep 2; kill -USR1 $$) </dev/null >/dev/null 2>&1 9>&- &
+timer=$!
+wait $copier
+kill $timer 2>/dev/null
+echo $status >status.$$
+mv status.$$ status
+rm -f out
+"""
+
+
+_STATE = f"""
+say() {{ echo "{MARK} $*" >&2; }}
+alive() {{ # is process $p, started at $t, still there
+  {{ read -r stat </proc/$p/stat; }} 2>/dev/null || return 1
+  set -- ${{stat##*) }}
+  [ "${{20}}" = "$t" ] && [ "$1" != Z ]
+}}
+look() {{ # sets phase and detail
+  phase=absent detail=-
+  [ -e "$D/pid" ] || return
+  read -r p t b <"$D/pid"
+  read -r now </proc/sys/kernel/random/boot_id
+  if [ -e "$D/status" ]; then phase=ended; read -r detail <"$D/status"
+  elif [ "$b" != "$now" ]; then phase=lost detail=boot
+  elif alive; then phase=running
+  elif [ -e "$D/status" ]; then phase=ended; read -r detail <"$D/status"
+  else phase=lost detail=died; fi
+}}
+nap() {{ sleep "$1" 2>/dev/null || sleep 1; }}
+"""
+
+# One channel carries the whole log: no polling over the network, and the end is told at once, because the
+# lock that the wrapper holds is waited for. The end does not depend on it: without flock(1) it is seen at the
+# next look. fd 3 keeps its place in the log between one cat and the next.
+_FOLLOW = """
+follow() {
+  offset=$1
+  exec 3<"$D/log" || { say lost log 0; return; }
+  tail -c +$((offset + 1)) <&3 || return
+  trap : USR1
+  waker=
+  if command -v flock >/dev/null 2>&1; then
+    (flock -s 8; kill -USR1 $$) 8<"$D/lock" </dev/null >/dev/null 2>&1 3<&- &
+    waker=$!
+  fi
+  at=- pause=0.2
+  while :; do
+    look
+    cat <&3 || return
+    [ $phase = running ] || break
+    read -r _ pos <"/proc/$$/fdinfo/3"
+    if [ "$pos" != "$at" ]; then at=$pos pause=0.2
+    else case $pause in 0.2) pause=0.4 ;; 0.4) pause=0.7 ;; *) pause=1 ;; esac; fi
+    nap $pause </dev/null >/dev/null 2>&1 3<&- &
+    wait $!
+  done
+  [ -z "$waker" ] || kill $waker 2>/dev/null
+  exec 3<&-
+  say $phase $detail 0
+}
+"""
+
+
+def _program(folder: str, *parts: str) -> bytes:
+    """A program for ``sh -s``: a function called on its last line, so that a cut one does nothing."""
+    body = "\n".join(parts)
+    return f"D={folder}\n{_STATE}{_FOLLOW}\nmain() {{\n{body}\n}}\nmain\nexit\n".encode(
+        errors="surrogateescape"
+    )
+
+
+def start(
+    folder: str, name: str, user: str, script: str, run: str, secrets: str, *, offset: int | None
+) -> bytes:
+    """Start the unit unless it has been started; with ``offset`` follow it in the same breath."""
+    keep = ""
+    if secrets:
+        keep = f"""
+  S=/run/vmlab
+  mkdir -p -m 700 $S
+  kind=$(while read -r _ at type _; do [ "$at" = /run -o "$at" = $S ] && echo $type; done </proc/mounts)
+  case $kind in
+    *tmpfs*|*ramfs*) ;;
+    *) mount -t tmpfs -o size=4m,mode=700 tmpfs $S || {{ say failed secrets 0; return; }} ;;
+  esac
+  S=$S/{name}.$$
+  (umask 077; printf %s {_quote(secrets)} >$S) || {{ rm -f $S; say failed secrets 0; return; }}"""
+    begin = f"""
+if [ ! -e "$D/pid" ]; then
+  id -u {_quote(user)} >/dev/null 2>&1 || {{ say failed user 0; return; }}
+  umask 022
+  (umask 066; mkdir -p "$D") && cd "$D" || {{ say failed folder 0; return; }}
+  printf %s {_quote(script)} >script.$$ && chmod 755 script.$$ && mv -f script.$$ script &&
+  printf %s {_quote(run)} >run.$$ && chmod 700 run.$$ && mv -f run.$$ run &&
+  (umask 077; : >>log) || {{ say failed write 0; return; }}
+  S={keep}
+  started=
+  set -- "$(command -v env)" -i PATH={PATH} /bin/sh "$D/run" $S
+  if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null 2>&1; then
+    for more in OOMPolicy=continue TimeoutStopSec=10; do
+      systemd-run --quiet --collect --unit={name} -p KillMode=process -p TimeoutStopSec=10 -p $more \\
+        -- "$@" </dev/null >/dev/null 2>&1 && started=1 && break
+    done
+  fi
+  # a second one of the same unit finds the claim taken, so trying both ways is safe
+  if [ -z "$started" ]; then
+    if command -v setsid >/dev/null 2>&1; then setsid "$@" </dev/null >/dev/null 2>&1 &
+    else (trap '' HUP; exec "$@") </dev/null >/dev/null 2>&1 & fi
+  fi
+  n=0
+  while [ ! -e pid ] && [ $n -lt 300 ]; do nap 0.05; n=$((n + 1)); done
+  cd /
+  [ -e "$D/pid" ] || {{ say failed start 0; return; }}
+  say started - 0
+else
+  say already - 0
+fi
+"""
+    return _program(folder, begin, "" if offset is None else f"follow {offset}")
+
+
+def follow(folder: str, offset: int) -> bytes:
+    return _program(folder, "look", f"if [ $phase = absent ]; then say absent - 0; else follow {offset}; fi")
+
+
+def state(folder: str) -> bytes:
+    return _program(
+        folder, 'look; size=0; [ ! -e "$D/log" ] || size=$(wc -c <"$D/log"); say $phase $detail $size'
+    )
+
+
+def kill(folder: str, name: str, grace: float) -> bytes:
+    """End every process of the unit, by its control group where it has one and by its session."""
+    return _program(
+        folder,
+        f"""
+pids() {{
+  for f in /sys/fs/cgroup /sys/fs/cgroup/systemd; do
+    f=$f/system.slice/{name}.service/cgroup.procs
+    [ ! -r $f ] || cat $f
+  done
+  # a process number is not used again while a session has it; another process under it means all are gone
+  [ ! -e /proc/$p ] || alive || return
+  for f in /proc/[0-9]*/stat; do
+    {{ read -r line <$f; }} 2>/dev/null || continue
+    set -- ${{line##*) }}
+    [ "$4" != "$p" ] || [ "$1" = Z ] || echo ${{line%% *}}
+  done
+}}
+finish() {{ # signal, tries
+  n=0
+  while left=$(pids) && [ -n "$left" ] && [ $n -lt $2 ]; do
+    [ $n -gt 0 -a $1 = TERM ] || kill -$1 $left 2>/dev/null
+    n=$((n + 1)); nap 0.2
+  done
+  [ -z "$left" ]
+}}
+look
+rm -f /run/vmlab/{name}.*
+if [ $phase = running ] || [ "$detail" = died ]; then
+  mark=143
+  finish TERM {max(1, round(grace / 0.2))} || {{ mark=137; finish KILL 25; }}
+  echo $mark >"$D/status.$$"
+  ln "$D/status.$$" "$D/status" 2>/dev/null
+  rm -f "$D/status.$$" "$D/out"
+  look
+fi
+say $phase $detail 0""",
+    )
