@@ -126,13 +126,14 @@ Name = Annotated[
         "a name of letters, digits, '.', '_', '-', at most 63, first a letter or digit",
     ),
 ]
+# control characters (C0, C1), line separators, and what turns the direction of text
+_UNSEEN = r"\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+Line = Annotated[str, Matching(f"[^{_UNSEEN}]{{0,1000}}", "one line of text without control characters")]
 Label = Annotated[
     str,
     Matching(
-        r"[^\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]*"
-        r"[^\s\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-        r"[^\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]*",
-        "one line of text without control characters",
+        f"[^\\s{_UNSEEN}]([^{_UNSEEN}]{{0,198}}[^\\s{_UNSEEN}])?",
+        "one line of text, at most 200 characters, without control characters or spaces around it",
     ),
 ]
 """What a person calls a step, check or component."""

@@ -52,6 +52,8 @@ class Document:
     raw: bytes = b""
     suspect: frozenset[Place] = frozenset()
     """Places that have a problem already: whatever else is wrong with them follows from it."""
+    given: dict[Place, str] = field(default_factory=dict)
+    """Values that did not come from the file, and what gave them (such as ``--set vm.memory``)."""
 
     def mark(self, place: Place, *, key: bool = False) -> Mark:
         """The position of the value (or its key) at ``place``, else of the nearest thing around it."""
@@ -65,8 +67,12 @@ class Document:
         self, place: Place, found: str, allowed: str, nearest: str = "", *, key: bool = False
     ) -> Problem:
         """A problem at ``place`` (at its key when ``key``)."""
+        for length in range(1, len(place) + 1):
+            if place[:length] in self.given:
+                label = self.given[place[:length]]
+                return Problem(label, 0, 0, field_name(place), found, allowed, nearest, place)
         mark = self.mark(place, key=key)
-        return Problem(self.file, mark.line, mark.column, field_name(place), found, allowed, nearest)
+        return Problem(self.file, mark.line, mark.column, field_name(place), found, allowed, nearest, place)
 
 
 def plain(text: str) -> tuple[Any, str]:
@@ -119,7 +125,7 @@ class _Reader:
     def blame(self, event: Any, place: Place, found: str, allowed: str) -> None:
         mark = event.start_mark
         self.problems.append(
-            Problem(self.file, mark.line + 1, mark.column + 1, field_name(place), found, allowed)
+            Problem(self.file, mark.line + 1, mark.column + 1, field_name(place), found, allowed, place=place)
         )
         self.suspect.add(place)
 
@@ -186,7 +192,9 @@ class _Reader:
             value_event = next(self.events)
             if key in data:
                 self.blame(event, here, "the key again", f"once; line {self.keys[here].line} has it already")
+                told = len(self.problems)
                 self.value(value_event, (*here, "(again)"))
+                del self.problems[told:]  # one complaint about it is enough
                 continue
             start: Any = event.start_mark
             self.keys[here] = Mark(start.line + 1, start.column + 1)

@@ -14,7 +14,10 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in one file. ``line`` and ``column`` count from 1 (0: not in a file)."""
+    """One thing wrong in one file. ``line`` and ``column`` count from 1 (0: not in a file).
+
+    ``field`` is ``place`` as a person reads it.
+    """
 
     file: str
     line: int
@@ -23,6 +26,7 @@ class Problem:
     found: str
     allowed: str
     nearest: str = ""
+    place: Place = ()
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file

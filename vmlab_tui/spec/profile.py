@@ -1,191 +1,348 @@
-"""Profiles as the rest of vmlab sees them: complete, with every path resolved and every default made."""
+"""Finding a profile, reading it, and making it complete: paths resolved, scripts read, names given."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-
-from vmlab_tui.checks.fields import (
-    Bytes,
-    EnvName,
-    EnvText,
-    GuestPath,
-    Label,
-    Matching,
-    Name,
-    Port,
-    Seconds,
+from vmlab_tui.base.errors import UsageError
+from vmlab_tui.base.paths import config_dir, shipped
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.base.units import duration
+from vmlab_tui.checks.registry import KINDS, CheckSpec
+from vmlab_tui.spec.loader import Document, read_document
+from vmlab_tui.spec.model import (
+    DEFAULT_TIMEOUTS,
+    CopyStep,
+    Profile,
+    ProfileFile,
+    RebootStep,
+    RunStep,
+    Step,
+    Vm,
+    WaitStep,
+    profile_schema,
 )
-from vmlab_tui.checks.registry import CheckSpec
-from vmlab_tui.spec.shape import CheckEntry, StepEntry, Strict
+from vmlab_tui.spec.problems import Place, Problem, SpecErrors, nearest, short
+from vmlab_tui.spec.sets import apply_sets
+from vmlab_tui.spec.settings import load_settings
+from vmlab_tui.spec.shape import CopyForm, RebootForm, RunForm, ScriptFile, StepForm, WaitForm
+from vmlab_tui.spec.validate import validate
 
-GIB = 1024**3
-PortName = Annotated[
-    str,
-    Matching(
-        r"(?!ssh$)[a-z][a-z0-9_-]{0,31}",
-        "a name for the port: lower-case letters, digits, '_', '-', not ssh (which is always there)",
-    ),
-]
-Network = Annotated[
-    str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}", "isolated, user or the name of a libvirt network")
-]
-OURS = (
-    "users",
-    "user",
-    "ssh_keys",
-    "ssh_authorized_keys",
-    "disable_root",
-    "ssh_deletekeys",
-    "ssh_genkeytypes",
-)
-CloudKey = Annotated[
-    str,
-    Matching(
-        rf"(?!(?:{'|'.join(OURS)})$)[A-Za-z0-9_.-]{{1,64}}",
-        f"a cloud-config key that vmlab does not set itself (it sets {', '.join(OURS)})",
-    ),
+__all__ = [
+    "DEFAULT_TIMEOUTS",
+    "CheckSpec",
+    "CopyStep",
+    "LoadedProfile",
+    "Profile",
+    "ProfileRef",
+    "RebootStep",
+    "RunStep",
+    "Step",
+    "Vm",
+    "WaitStep",
+    "check_profile",
+    "find_profiles",
+    "load_profile",
+    "profile_schema",
 ]
 
-
-class Vm(Strict):
-    """The virtual machine. ``memory`` and ``disk`` in bytes."""
-
-    cpus: Annotated[int, Field(ge=1, le=256)] = Field(2, description="virtual CPUs")
-    memory: Bytes = Field(GIB, description="memory, such as 1GiB")
-    disk: Bytes = Field(8 * GIB, description="size of the disk, such as 8GiB; at least the image's")
-    accel: Literal["auto", "kvm", "tcg"] = Field("auto", description="auto: KVM where it is really faster")
-    network: Network = Field(
-        "isolated",
-        description="isolated: no way out but the forwarded ports; user: outbound too; or a libvirt network",
-    )
-    firmware: Literal["bios", "uefi"] = Field("bios", description="bios or uefi")
+MAX_SCRIPT = 1 << 20
+"""Bytes a script file may have."""
 
 
-class Common(Strict):
-    """What a profile has in both its forms. Durations in seconds."""
+@dataclass(frozen=True)
+class LoadedProfile:
+    """A complete profile, where it came from, and the bytes of its file as read."""
 
-    schema_: Literal[1] = Field(alias="schema", description="version of this file format")
-    name: Name = Field(description="the profile's name; its VMs and runs are called after it")
-    description: Label = Field("", description="one line for lists")
-    image: Name = Field(description="the image in the store that the VM starts from")
-    vm: Vm = Vm()
-    ports: dict[PortName, Port] = Field(
-        default={}, description="guest ports to reach from this machine, name: port; forwarded from 127.0.0.1"
-    )
-    env: dict[EnvName, EnvText] = Field(default={}, description="variables of every script")
-    required: tuple[EnvName, ...] = Field((), description="variables that the caller's environment must give")
-    secret: tuple[EnvName, ...] = Field(
-        (),
-        description="variables whose values are kept out of logs and files; they come from the caller only",
-    )
-    cloud_init: dict[CloudKey, JsonValue] = Field(default={}, description="added to cloud-init's user-data")
-    boot_timeout: Seconds = Field(600.0, description="how long the guest may take to boot and answer")
-    artifacts: tuple[GuestPath, ...] = Field(
-        (), description="files to fetch at the end: absolute paths or globs"
-    )
-    on_pass: Literal["destroy", "keep"] = Field(
-        "destroy", description="what becomes of the VM when all passed"
-    )
-    on_fail: Literal["pause", "keep", "destroy"] | None = Field(
-        None, description="what becomes of it when something failed; left out: as the terminal or CI suggests"
-    )
-    ttl: Seconds = Field(86400.0, description="how long a kept VM is kept")
-    max_duration: Seconds = Field(10800.0, description="time limit of the whole run, pauses not counted")
-    pause_limit: Seconds = Field(3600.0, description="how long a paused run waits before it counts as kept")
-    allow_outside: bool = Field(False, description="whether files outside the profile's folder may be used")
+    profile: Profile
+    path: Path
+    folder: Path
+    text: bytes
 
 
-class ProfileFile(Common):
-    """A provisioning profile: an image, a VM, steps that provision it and checks that prove it."""
-
-    steps: tuple[StepEntry, ...] = Field((), description="what is done in the guest, in order")
-    checks: tuple[CheckEntry, ...] = Field((), description="what must be true in the end")
-
-
-class _Step(BaseModel):
-    """What every step has. ``timeout`` in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True)
+class ProfileRef:
+    """A profile that can be named. ``origin``: here, config, settings or shipped; ``problem`` says why it
+    cannot be used, None when it can."""
 
     name: str
-    timeout: float = Field(gt=0)
-    component: str | None = None
+    path: Path
+    origin: str
+    description: str
+    problem: str | None = None
 
 
-class CopyStep(_Step):
-    """Copy ``src`` (absolute, on this machine) to ``to`` in the guest."""
+def load_profile(ref: str | Path, sets: Mapping[str, str] | None = None) -> LoadedProfile:
+    """The profile in a file, in a folder (its ``profile.yaml``), or the one of that name.
 
-    kind: Literal["copy"] = "copy"
-    src: Path
-    to: str
-    exclude: tuple[str, ...] = ()
-    delete: bool = False
-    owner: str | None = None
-
-
-class RunStep(_Step):
-    """Run ``script``; ``script_file`` is where it was read from, if not inline."""
-
-    kind: Literal["run"] = "run"
-    script: str
-    script_file: Path | None = None
-    user: str = "root"
-    env: dict[str, str] = {}
-
-
-class RebootStep(_Step):
-    """Restart the guest."""
-
-    kind: Literal["reboot"] = "reboot"
-
-
-class WaitStep(_Step):
-    """Wait for exactly one of: a time (``seconds``), a TCP port of the guest, a command, a unit."""
-
-    kind: Literal["wait"] = "wait"
-    seconds: float | None = None
-    port: int | None = None
-    command: str | None = None
-    service: str | None = None
-
-
-Step = Annotated[CopyStep | RunStep | RebootStep | WaitStep, Field(discriminator="kind")]
-
-DEFAULT_TIMEOUTS = {"copy": 600.0, "run": 1800.0, "reboot": 300.0, "wait": 300.0}
-"""Seconds a step may take when the profile does not say."""
-
-
-class Profile(Common):
-    """A profile ready to be planned. Survives ``model_dump_json(by_alias=True)`` and back unchanged."""
-
-    steps: tuple[Step, ...] = ()
-    checks: tuple[CheckSpec, ...] = ()
-
-
-def drop_titles(schema: Any) -> Any:
-    """A JSON Schema without pydantic's made-up titles, and with closed mappings where keys are bound."""
-    if isinstance(schema, list):
-        return [drop_titles(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {
-        key: drop_titles(value)
-        for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str))
-    }
-    if "patternProperties" in out:
-        out.setdefault("additionalProperties", False)
-    return out
-
-
-def profile_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a profile as people write it, for editors.
-
-    It accepts what the loader accepts, but for what a schema cannot see: files that must exist inside the
-    profile's folder, and a variable that is named both in ``env`` and in ``required`` or ``secret``.
+    Names are looked for here, in ``./profiles``, in the configuration folder, in the folders of the settings
+    and among the shipped ones. ``sets`` are single values to replace, such as ``{"vm.memory": "2GiB"}``.
+    Raises SpecErrors with all problems of the file, UsageError when there is no such profile.
     """
-    made: dict[str, Any] = drop_titles(ProfileFile.model_json_schema(by_alias=True))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "vmlab profile", **made}
+    path = _find(ref)
+    document = apply_sets(read_document(path), sets or {})
+    profile, problems = check_profile(document, path.parent)
+    if profile is None or problems:
+        raise SpecErrors(str(path), problems)
+    return LoadedProfile(profile, path, path.parent.resolve(), document.raw)
+
+
+def check_profile(document: Document, folder: Path) -> tuple[Profile | None, tuple[Problem, ...]]:
+    """A document as a complete profile, and everything that is wrong with it."""
+    written, problems = validate(document, ProfileFile)
+    if written is None:
+        rest, _ = validate(_sound_part(document, problems), ProfileFile)
+        if rest is None:
+            return None, problems
+        maker = _Maker(document, folder.resolve(), rest)
+        maker.profile()
+        return None, (*problems, *maker.problems)
+    maker = _Maker(document, folder.resolve(), written)
+    made = maker.profile()
+    found = (*problems, *maker.problems)
+    return (None if found else made), found
+
+
+_STAND_INS: dict[str, Any] = {"schema": 1, "name": "x", "image": "x"}
+_ENTRIES: dict[str | int, Any] = {"steps": {"wait": 1}, "checks": {"port": 1}}
+
+
+def _sound_part(document: Document, problems: tuple[Problem, ...]) -> Document:
+    """The document with harmless stand-ins for what is wrong, so that the rest can be looked at further.
+
+    Otherwise a person would fix one sort of mistake only to be told of the next.
+    """
+    if not isinstance(document.data, dict):
+        return document
+    data = {**_STAND_INS, **document.data}
+    for field in _ENTRIES:
+        if isinstance(data.get(str(field)), list):
+            data[str(field)] = list(data[str(field)])
+    for problem in problems:
+        if not (place := problem.place):
+            continue
+        top, entries = str(place[0]), data.get(str(place[0]))
+        if len(place) > 1 and top in _ENTRIES and isinstance(entries, list) and isinstance(place[1], int):
+            if place[1] < len(entries):
+                entries[place[1]] = _ENTRIES[top]
+        elif top in _STAND_INS:
+            data[top] = _STAND_INS[top]
+        elif top == "allow_outside":
+            data[top] = True
+        elif len(place) > 1 and isinstance(entries, dict):
+            data[top] = {key: value for key, value in entries.items() if key != place[1]}
+        else:
+            data.pop(top, None)
+    return replace(document, data=data, problems=())
+
+
+class _Maker:
+    """Turns what was written into a complete profile, collecting what makes no sense."""
+
+    def __init__(self, document: Document, folder: Path, written: ProfileFile) -> None:
+        self.document = document
+        self.folder = folder
+        self.written = written
+        self.problems: list[Problem] = []
+
+    def blame(self, place: Place, found: str, allowed: str, close: str = "") -> None:
+        self.problems.append(self.document.problem(place, found, allowed, close))
+
+    def profile(self) -> Profile:
+        self.variables()
+        steps = tuple(self.step(number, step) for number, step in enumerate(self.written.steps))
+        checks = tuple(self.check(one) for one in self.written.checks)
+        common = {
+            name: getattr(self.written, name)
+            for name in ProfileFile.model_fields
+            if name not in ("steps", "checks")
+        }
+        return Profile(**common, steps=steps, checks=checks)
+
+    def variables(self) -> None:
+        """A value has one origin: the profile, or the caller. A secret is never written down."""
+        written = self.written
+        places: list[tuple[Place, dict[str, str]]] = [(("env",), written.env)]
+        places += [
+            (("steps", number, "env"), step.env)
+            for number, step in enumerate(written.steps)
+            if isinstance(step, RunForm)
+        ]
+        for place, env in places:
+            for name in env:
+                if name in written.secret:
+                    self.blame(
+                        (*place, name),
+                        "the value of a secret",
+                        "its name only (under required); the value comes by --env NAME or --env-file",
+                    )
+                elif name in written.required and place == ("env",):
+                    self.blame((*place, name), "a value", "either a value here or its name under required")
+        for field in ("required", "secret"):
+            names: tuple[str, ...] = getattr(written, field)
+            for number, name in enumerate(names):
+                if name in names[:number]:
+                    self.blame((field, number), short(name), "each name once")
+
+    def step(self, number: int, form: StepForm) -> Step:
+        place: Place = ("steps", number)
+        if isinstance(form, CopyForm):
+            what = form.copy_
+            source = self.path((*place, "copy", "from"), what.source)
+            return CopyStep(
+                **_common(form, "copy", f"copy {what.source}"),
+                src=source,
+                to=what.to,
+                exclude=what.exclude,
+                delete=what.delete,
+                owner=what.owner,
+            )
+        if isinstance(form, RunForm):
+            return self.run_step(place, form)
+        if isinstance(form, RebootForm):
+            return RebootStep(**_common(form, "reboot", "reboot"))
+        assert isinstance(form, WaitForm)
+        if isinstance(form.wait, float):
+            arguments: dict[str, Any] = {"seconds": form.wait}
+        else:
+            arguments = form.wait.model_dump()
+        [(kind, value)] = arguments.items()
+        said = duration(value) if kind == "seconds" else f"for {kind} {str(value).strip()}"
+        step = WaitStep(**_common(form, "wait", f"wait {said}"), **arguments)
+        if step.seconds is not None and step.seconds >= step.timeout:
+            if form.timeout is not None:
+                self.blame((*place, "timeout"), duration(form.timeout), f"more than {duration(step.seconds)}")
+            return step.model_copy(update={"timeout": step.seconds + 60})
+        return step
+
+    def run_step(self, place: Place, form: RunForm) -> RunStep:
+        if isinstance(form.run, ScriptFile):
+            path: Path | None = self.path((*place, "run", "file"), form.run.file)
+            script = self.script((*place, "run", "file"), path)
+            title = Path(form.run.file).name
+        else:
+            path, script = None, form.run
+            lines = (line.strip() for line in script.splitlines())
+            title = next((line for line in lines if line and not line.startswith(("#", "set "))), "run")
+        return RunStep(
+            **_common(form, "run", title), script=script, script_file=path, user=form.user, env=form.env
+        )
+
+    def script(self, place: Place, path: Path | None) -> str:
+        if path is None or not path.exists():
+            return ""
+        if not path.is_file():
+            self.blame(place, short(str(path)), "a file")
+            return ""
+        try:
+            if path.stat().st_size > MAX_SCRIPT:
+                self.blame(place, f"{path.stat().st_size} bytes", f"a script of at most {MAX_SCRIPT} bytes")
+                return ""
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self.blame(
+                place, f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "a readable text file"
+            )
+            return ""
+        if "\0" in text or not text.strip():
+            self.blame(place, "an empty or binary file", "a shell script")
+        return text
+
+    def path(self, place: Place, text: str) -> Path:
+        """``text`` resolved, links included; it must exist, and inside the folder unless that is allowed."""
+        try:
+            path = (self.folder / text).resolve()
+            there = path.exists()
+        except (OSError, RuntimeError):  # a name too long, a loop of links
+            self.blame(place, short(text), "a file or folder that can be looked at")
+            return self.folder
+        if not self.written.allow_outside and not path.is_relative_to(self.folder):
+            self.blame(
+                place,
+                f"{short(text)}, which is {path}",
+                f"a path inside {self.folder} (or set allow_outside: true)",
+            )
+        elif not there:
+            siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            self.blame(
+                place,
+                short(text),
+                f"a file or folder that exists; there is no {path}",
+                nearest(path.name, siblings),
+            )
+        return path
+
+    def check(self, form: Any) -> CheckSpec:
+        kind = next(one for name, one in KINDS.items() if name in type(form).model_fields)
+        value = getattr(form, kind.name)
+        if not isinstance(value, kind.params):
+            arguments = {kind.short: value} | {name: getattr(form, name) for name in kind.flat}
+            value = kind.params.model_validate(arguments)
+        return CheckSpec(
+            kind=kind.name,
+            params=value,
+            name=form.name or "",
+            component=form.component,
+            within=form.within or 0.0,
+        )
+
+
+def _common(form: StepForm, kind: str, title: str) -> dict[str, Any]:
+    return {
+        "name": form.name or clean_line(title, 60),
+        "timeout": form.timeout or DEFAULT_TIMEOUTS[kind],
+        "component": form.component,
+    }
+
+
+def _places() -> list[tuple[str, Path]]:
+    folders = [("here", Path()), ("here", Path("profiles")), ("config", config_dir() / "profiles")]
+    folders += [("settings", folder) for folder in load_settings().profiles]
+    return [*folders, ("shipped", shipped())]
+
+
+def _find(ref: str | Path) -> Path:
+    path = Path(ref)
+    if isinstance(ref, Path) or "/" in ref or path.suffix in (".yaml", ".yml"):
+        return path / "profile.yaml" if path.is_dir() else path
+    for _, folder in _places():
+        for candidate in (folder / ref / "profile.yaml", folder / f"{ref}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = [one.name for one in find_profiles()]
+    close = nearest(ref, known)
+    raise UsageError(
+        f"there is no profile {short(ref)}",
+        hint=f"did you mean '{close}'?" if close else f"known: {', '.join(known) or 'none'}; or give a file",
+    )
+
+
+def find_profiles() -> list[ProfileRef]:
+    """All profiles that can be named, nearest place first; a name in a nearer place hides farther ones."""
+    found: dict[str, ProfileRef] = {}
+    seen: set[Path] = set()
+    for origin, folder in _places():
+        if not folder.is_dir() or folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        paths = sorted(folder.glob("*/profile.yaml"))
+        if folder != Path():  # any YAML may lie in the current folder
+            paths += sorted(folder.glob("*.yaml"))
+        for path in paths:
+            name = path.parent.name if path.name == "profile.yaml" else path.stem
+            found.setdefault(name, _reference(name, path, origin))
+    return list(found.values())
+
+
+def _reference(name: str, path: Path, origin: str) -> ProfileRef:
+    try:
+        profile = load_profile(path).profile
+    except SpecErrors as error:
+        count = len(error.problems)
+        return ProfileRef(name, path, origin, "", f"{count} problem{'s' if count != 1 else ''}")
+    except UsageError as error:
+        return ProfileRef(name, path, origin, "", error.message)
+    return ProfileRef(name, path, origin, profile.description)

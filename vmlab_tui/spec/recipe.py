@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vmlab_tui.base.errors import UsageError
 from vmlab_tui.base.paths import config_dir, shipped
-from vmlab_tui.checks.fields import Bytes, Label, Matching, Name, Package, Script, Seconds, UnixName
+from vmlab_tui.checks.fields import Bytes, Label, Line, Matching, Name, Package, Script, Seconds, UnixName
 from vmlab_tui.spec.loader import read_document
 from vmlab_tui.spec.problems import SpecErrors, nearest
 from vmlab_tui.spec.validate import require
@@ -33,7 +33,7 @@ class Recipe(BaseModel):
 
     schema_: Literal[1] = Field(alias="schema", description="version of this file format")
     name: Name = Field(description="the image's name in the store")
-    description: Label = Field("", description="one line for lists")
+    description: Line = Field("", description="one line for lists")
     suite: Annotated[str, Matching(r"[a-z][a-z0-9-]{1,31}", "a suite such as bookworm")] = Field(
         description="Debian suite, by code name"
     )

@@ -53,34 +53,33 @@ def fields_of(model: type[BaseModel]) -> list[str]:
 
 
 def _translate(document: Document, model: type[BaseModel], error: dict[str, Any]) -> tuple[Problem, Place]:
-    place = _place(document.data, error["loc"])
-    kind, context = error["type"], error.get("ctx") or {}
-    last = error["loc"][-1] if error["loc"] else ""
+    kind, context, location = error["type"], error.get("ctx") or {}, tuple(error["loc"])
+    if of_key := bool(location) and location[-1] == "[key]":
+        location = location[:-1]
+    place, here = _follow(model, location)
+    value = place[-1] if of_key else error.get("input")
+    close = ""
     if kind == "extra_forbidden":
-        owner = _model_at(model, error["loc"][:-1])
-        names = fields_of(owner) if owner else []
-        allowed = f"no such field here; the fields are {', '.join(names)}"
-        return document.problem(place, "", allowed, nearest(last, names), key=True), place
+        names = fields_of(owner) if (owner := _model(_follow(model, location[:-1])[1])) else []
+        allowed = f"the fields {', '.join(names)}"
+        close = nearest(place[-1], names)
+        return document.problem(place, f"an unknown field ({short(value)})", allowed, close, key=True), place
     if kind == "missing":
-        place = (*place, str(last))
         return document.problem(place, "nothing", "a value (this field is required)"), place
-    value = error.get("input")
-    if place and place[-1] == "[key]":
-        place = place[:-1]
-        value = place[-1]
     if kind == "literal_error":
-        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
-        return document.problem(place, short(value), allowed, nearest(value, allowed.split(", "))), place
-    if kind == "one_of":
-        names = [str(name) for name in context["names"]]
-        found = next((near for key in _keys(value) if (near := nearest(key, names))), "")
-        return document.problem(place, short(value), str(context["allowed"]), found), place
-    if kind == "value_error":
+        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").replace("True", "true")
+        close = nearest(value, allowed.split(", "))
+    elif kind == "one_of":
+        names, allowed = str(context["names"]).split(","), str(context["allowed"])
+        close = next((near for key in _keys(value) if (near := nearest(key, names))), "")
+    elif kind == "value_error":
         allowed = str(context["error"])
     else:
         allowed = str(error["msg"]).replace("Input should be ", "").replace("Value should have ", "")
         allowed = _PLAIN.get(kind, allowed)
-    return document.problem(place, short(value), allowed), place
+        if kind in ("model_type", "model_attributes_type") and (wanted := _model(here)):
+            allowed = f"a mapping with {', '.join(fields_of(wanted))}"
+    return document.problem(place, short(value), allowed, close, key=of_key), place
 
 
 _PLAIN = {
@@ -100,31 +99,28 @@ def _keys(value: object) -> list[object]:
     return list(value) if isinstance(value, Mapping) else [value]
 
 
-def _place(data: Any, location: tuple[str | int, ...]) -> Place:
-    """The part of pydantic's location that exists in the document: it also names union members."""
+def _follow(model: Any, location: tuple[str | int, ...]) -> tuple[Place, Any]:
+    """Pydantic's ``location`` without the names of union members, and the type that stands there."""
     place: list[str | int] = []
-    for position, part in enumerate(location):
-        inside = (isinstance(data, dict) and isinstance(part, str) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        )
-        if inside:
-            place.append(part)
-            data = data[part]
-        elif part == "[key]" and position == len(location) - 1:
-            place.append(part)
-    return tuple(place)
-
-
-def _model_at(model: Any, location: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model that stands at pydantic's ``location``; None when there is none."""
     here: Any = model
     for part in location:
-        here = _step(here, part)
-    here = _bare(here)
+        bare = _bare(here)
+        member = _member(bare, part)
+        if member is not None:
+            here = member
+            continue
+        place.append(part)
+        here = _inside(bare, part)
+    return tuple(place), here
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    here = _bare(annotation)
     return here if isinstance(here, type) and issubclass(here, BaseModel) else None
 
 
 def _bare(annotation: Any) -> Any:
+    """The type without its annotations and without the None of an optional one."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
@@ -134,22 +130,26 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def _step(annotation: Any, part: str | int) -> Any:
-    here = _bare(annotation)
-    if isinstance(here, type) and issubclass(here, BaseModel):
-        for name, info in here.model_fields.items():
-            if part == (info.alias or name):
-                return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+def _member(union: Any, tag: str | int) -> Any:
+    """The member of a union that has this tag; None when ``union`` is none or has no such member."""
+    if get_origin(union) not in (Union, types.UnionType):
         return None
-    if get_origin(here) in (Union, types.UnionType):
-        for member in get_args(here):
-            tags = [extra.tag for extra in getattr(member, "__metadata__", ()) if isinstance(extra, Tag)]
-            if part in tags:
-                return member
+    for member in get_args(union):
+        if any(isinstance(extra, Tag) and extra.tag == tag for extra in getattr(member, "__metadata__", ())):
+            return member
+    return None
+
+
+def _inside(here: Any, part: str | int) -> Any:
+    """The type of what stands at ``part`` in a model, list or mapping; None when it is not known."""
+    if (model := _model(here)) is not None:
+        for name, info in model.model_fields.items():
+            if part == (info.alias or name):
+                extras = tuple(info.metadata)
+                annotated: Any = Annotated
+                return annotated[(info.annotation, *extras)] if extras else info.annotation
         return None
     arguments = get_args(here)
     if get_origin(here) in (tuple, list) and isinstance(part, int):
         return arguments[0]
-    if get_origin(here) is dict:
-        return arguments[1]
-    return None
+    return arguments[1] if get_origin(here) is dict else None
