@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ async def prepare(lab: Lab, host: Host, request: RunRequest) -> Prepared:
         store=lab.store.root,
         profile=profile,
         profile_file=loaded.path,
-        profile_sha=loaded.sha,
+        profile_sha=hashlib.sha256(loaded.text).hexdigest(),
         image=PlannedImage(
             name=image.name,
             file=image_file(lab.store, image),
