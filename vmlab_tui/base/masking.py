@@ -156,7 +156,11 @@ def _values(secret: str) -> list[bytes]:
 def _encodings(value: bytes) -> Iterator[tuple[Element, ...]]:
     for literal in _literals(value.decode("utf-8", "surrogateescape")):
         raw = literal.encode("utf-8", "surrogateescape")
-        yield tuple((bytes((byte,)),) for byte in raw)
+        # percent-encoding in capitals or not
+        yield tuple(
+            tuple(dict.fromkeys((unit, unit.lower()))) if len(unit) > 1 else (unit,)
+            for unit in _UNIT.findall(raw)
+        )
     if b"\n" in value:
         yield tuple((b"\r\n", b"\n") if byte == 10 else (bytes((byte,)),) for byte in value if byte != 13)
     digits = [
@@ -170,6 +174,7 @@ def _encodings(value: bytes) -> Iterator[tuple[Element, ...]]:
             yield tuple(_joined([_SIXTY_FOUR.get(char, (bytes((char,)),)) for char in core], _WRAP))
 
 
+_UNIT = re.compile(rb"(?s)%[0-9A-F]{2}|.")
 _SIXTY_FOUR: dict[int, Element] = {ord("+"): (b"+", b"-"), ord("/"): (b"/", b"_")}
 
 
@@ -200,7 +205,7 @@ def _literals(text: str) -> set[str]:
     }
     for safe in ("", "/", "/:", "!'()*", "!'()*~", "-_.!~*'();/?:@&=+$,#"):  # Python, curl, JavaScript
         for encoded in (_quote(text, safe), _quote(text, safe).replace("%20", "+")):
-            forms |= {encoded, re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)}
+            forms.add(encoded)
     forms.add(quote_plus(text.encode("utf-8", "surrogateescape")))
     for ascii_only in (True, False):
         once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
