@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import Exit, Refused, UsageError
 from vmlab_tui.base.units import duration
-from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param, Verb, blocking, pairs
+from vmlab_tui.verbs.secrets import refuse_secret_sets, refuse_values
+from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param, Verb, pairs
 from vmlab_tui.verbs.words import table
 
 if TYPE_CHECKING:
@@ -30,18 +31,6 @@ DETACH = Param("detach", "Start it and return at once; it goes on by itself.", k
 JUNIT = Param("junit", "Also write the result as JUnit XML to FILE.", kind=Kind.PATH, metavar="FILE")
 
 
-def refuse_values(names: tuple[str, ...]) -> None:
-    """Raise UsageError for ``--env NAME=value``. The value is not repeated in the message."""
-    for name in names:
-        if "=" in name:
-            key = name.partition("=")[0]
-            raise UsageError(
-                f"--env {key}=...: takes only a name, not a value",
-                hint="what stands on a command line is visible to every user and lands in the shell's history; "
-                f"export {key} and write --env {key}, or use --env-file FILE",
-            )
-
-
 def check_junit(path: Path | None) -> None:
     """Raise UsageError when the JUnit file could not be written, before a run is spent on it."""
     if path is None:
@@ -59,17 +48,19 @@ class Run(Verb):
     words = ("run",)
     help = "Run a profile: make a VM, provision it, check it"
     long_help = """\
-PROFILE is a file, or the name of a profile in ./, ./profiles, your own profile folder or of those that ship
-(vmlab profile list).
+PROFILE is a file, or the name of a profile in ./, ./profiles, your own profile folder or of those
+that ship (vmlab profile list).
 
-Everything that will be done is planned and checked before anything is touched (--plan shows it). The run lives in
-a worker process of its own: closing this terminal does not stop it, and vmlab runs wait RUN follows it again.
+Everything that will be done is planned and checked before anything is touched (--plan shows it).
+The run lives in a worker process of its own: closing this terminal does not stop it, and vmlab runs
+wait RUN follows it again.
 
 Ctrl-C asks the run to end as it would have by --on-fail; a second Ctrl-C destroys its VM at once.
 
 A missing image that vmlab knows a recipe for is built first; at a terminal you are asked.
 
-Secrets are never taken from the command line. Export them and name them with --env, or use --env-file."""
+Secrets are never taken from the command line. Export them and name them with --env, or use
+--env-file."""
     examples = (
         ("vmlab run quickstart", "the profile that ships; a good first run"),
         ("vmlab run quickstart --plan", "what would be done; touches nothing"),
@@ -100,9 +91,12 @@ Secrets are never taken from the command line. Export them and name them with --
         ),
         ENV,
         ENV_FILE,
+        Param("name", "What to call the VM.", metavar="NAME"),
         Param("image", "Boot this image instead of the profile's.", metavar="NAME", names="image"),
         Param("keep", "Keep the VM whatever happens: --on-pass keep --on-fail keep.", kind=Kind.FLAG),
-        Param("on_pass", "What becomes of the VM after a pass.", kind=Kind.CHOICE, choices=("destroy", "keep")),
+        Param(
+            "on_pass", "What becomes of the VM after a pass.", kind=Kind.CHOICE, choices=("destroy", "keep")
+        ),
         Param(
             "on_fail",
             "What becomes of it after a failure (default: keep; destroy where CI=true).",
@@ -110,7 +104,12 @@ Secrets are never taken from the command line. Export them and name them with --
             choices=("pause", "keep", "destroy"),
         ),
         Param("ttl", "How long a kept VM is kept, such as 4h.", kind=Kind.DURATION, metavar="TIME"),
-        Param("max_duration", "End the run when it takes longer, such as 90m.", kind=Kind.DURATION, metavar="TIME"),
+        Param(
+            "max_duration",
+            "End the run when it takes longer, such as 90m.",
+            kind=Kind.DURATION,
+            metavar="TIME",
+        ),
         Param(
             "accel",
             "auto measures whether KVM is really faster here.",
@@ -129,24 +128,20 @@ Secrets are never taken from the command line. Export them and name them with --
                 "--junit needs the end of the run",
                 hint="leave --detach and --plan away, or use vmlab runs wait RUN --junit FILE",
             )
-        await self.refuse_secret_sets(request)
-        if not args.flag("plan"):
-            await self._have_image(ctx, request)
+        await refuse_secret_sets(request.profile, request.sets)
 
         from vmlab_tui.runs import client
-        from vmlab_tui.runs.prepare import prepare
 
-        async with ctx.host() as host:
-            prepared = await prepare(ctx.lab, host, request)
-            if args.flag("plan"):
-                return Outcome(
-                    plan_json(prepared), plan_lines(prepared), Exit.REFUSED if prepared.refused else Exit.PASSED
-                )
-            for finding in prepared.findings:
-                if finding.level == "warn":
-                    ctx.front.say(f"warning: {finding.what}: {finding.detail}")
-            refuse(prepared)
-            run_id = await client.start(ctx.lab, prepared)
+        plan_only = args.flag("plan")
+        prepared = await self._prepare(ctx, request, build_image=not plan_only)
+        if plan_only:
+            refused = Exit.REFUSED if prepared.refused else Exit.PASSED
+            return Outcome(plan_json(prepared), plan_lines(prepared), refused)
+        for finding in prepared.findings:
+            if finding.level == "warn":
+                ctx.front.say(f"warning: {finding.what}: {finding.detail}")
+        refuse(prepared)
+        run_id = await client.start(ctx.lab, prepared)
         if args.flag("detach"):
             return Outcome(
                 {"run": run_id},
@@ -170,85 +165,80 @@ Secrets are never taken from the command line. Export them and name them with --
         if args.flag("keep"):
             for option, value in (("--on-pass", on_pass), ("--on-fail", on_fail)):
                 if value not in (None, "keep"):
-                    raise UsageError(f"--keep and {option} {value} contradict each other", hint="drop one of them")
-            on_pass = on_fail = "keep"
-        return RunRequest.model_validate(
-            {
-                "profile": args.text("profile"),
-                "image": args.optional("image"),
-                "sets": sets,
-                "env_names": names,
-                "env_file": args.path("env_file"),
-                "on_pass": on_pass,
-                "on_fail": on_fail,
-                "ttl": args.seconds("ttl"),
-                "max_duration": args.seconds("max_duration"),
-                "accel": args.optional("accel"),
-            }
+                    raise UsageError(
+                        f"--keep and {option} {value} contradict each other", hint="drop one of them"
+                    )
+            on_pass, on_fail = "keep", "keep"
+        return RunRequest(
+            profile=args.text("profile"),
+            image=args.optional("image"),
+            sets=sets,
+            env_names=names,
+            env_file=args.path("env_file"),
+            on_pass=on_pass,
+            on_fail=on_fail,
+            ttl=args.seconds("ttl"),
+            max_duration=args.seconds("max_duration"),
+            accel=args.optional("accel"),
+            name=args.optional("name"),
         )
 
     @staticmethod
-    async def refuse_secret_sets(request: RunRequest) -> None:
-        """Raise UsageError when ``--set env.X=...`` gives a value to a secret of the profile."""
-        from vmlab_tui.spec.profile import load_profile
+    async def _prepare(ctx: Context, request: RunRequest, *, build_image: bool) -> Prepared:
+        """The plan. A missing image with a known recipe is built first, if somebody asked says yes."""
+        from vmlab_tui.runs.prepare import MissingImage, prepare
+        from vmlab_tui.verbs.image_make import build, known_recipe
 
-        given = {key.partition(".")[2] for key in request.sets if key.startswith("env.")}
-        if not given:
-            return
-        others = {key: value for key, value in request.sets.items() if not key.startswith("env.")}
-        loaded = await blocking(lambda: load_profile(request.profile, others))
-        if found := sorted(given & set(loaded.profile.secret)):
-            name = found[0]
-            raise UsageError(
-                f"--set env.{name}=...: {name} is a secret of profile '{loaded.profile.name}'",
-                hint="a command line is visible to every user and lands in the shell's history; "
-                f"export {name} and write --env {name}, or use --env-file FILE",
-            )
-
-    @staticmethod
-    async def _have_image(ctx: Context, request: RunRequest) -> None:
-        """Build the image when it is missing and there is a recipe for it; else leave it to preflight."""
-        from vmlab_tui.spec.profile import load_profile
-        from vmlab_tui.verbs.image_make import build, known_recipe, missing_image
-
-        loaded = await blocking(lambda: load_profile(request.profile, request.sets))
-        name = request.image or loaded.profile.image
-        if not await missing_image(ctx, name) or not await known_recipe(name):
-            return
-        if ctx.front.interactive and not await ctx.front.confirm(
-            f"The image '{name}' is not in the store yet. Build it now (about 2 minutes)?"
-        ):
-            raise Refused(f"the image '{name}' is not in the store", hint=f"vmlab image build {name}")
-        ctx.front.say(f"image '{name}' is not in the store yet: building it first")
-        await build(ctx, name)
+        try:
+            async with ctx.host() as host:
+                return await prepare(ctx.lab, host, request)
+        except MissingImage as error:
+            if not build_image or not await known_recipe(error.name):
+                raise
+            ctx.front.say(f"the image '{error.name}' is not in the store yet")
+            if ctx.front.interactive and not await ctx.front.confirm(
+                "Build it now? It takes about 2 minutes."
+            ):
+                raise
+            await build(ctx, error.name)
+        async with ctx.host() as host:
+            return await prepare(ctx.lab, host, request)
 
 
 def refuse(prepared: Prepared) -> None:
     """Raise Refused with everything that preflight found, at once."""
-    if not prepared.refused:
+    bad = prepared.refused
+    if not bad:
         return
-    bad = [finding for finding in prepared.findings if finding.level == "refuse"]
-    lines = [f"preflight refused: {bad[0].what}: {bad[0].detail}" if len(bad) == 1 else "preflight refused:"]
     if len(bad) == 1:
-        raise Refused(lines[0], hint=bad[0].fix)
+        raise Refused(f"preflight refuses: {bad[0].what}: {bad[0].detail}", hint=bad[0].fix)
+    lines = ["preflight refuses, and nothing was touched:"]
     for finding in bad:
         lines.append(f"  {finding.what}: {finding.detail}")
         if finding.fix:
             lines.append(f"    -> {finding.fix}")
-    raise Refused("\n".join(lines), hint="nothing was touched")
+    raise Refused("\n".join(lines))
 
 
 def plan_lines(prepared: Prepared) -> tuple[str, ...]:
     """The plan and the findings for people."""
     plan = prepared.plan
     rows = [
-        (f"{step.number:>2}", step.kind, step.name, f"at most {duration(step.timeout)}" if step.timeout else "")
+        (
+            f"{step.number:>2}",
+            step.kind,
+            step.name,
+            f"at most {duration(step.timeout)}" if step.timeout else "",
+        )
         for step in plan.steps
     ]
     words = {"ok": "ok", "warn": "warning", "refuse": "REFUSED"}
     found = [(words[finding.level], f"{finding.what}: {finding.detail}") for finding in prepared.findings]
-    fixes = [f"  -> {finding.fix}" for finding in prepared.findings if finding.level == "refuse" and finding.fix]
-    return (f"plan of {plan.profile}", *table(rows, indent="  "), "preflight", *table(found, indent="  "), *fixes)
+    fixes = [
+        f"  -> {finding.fix}" for finding in prepared.findings if finding.level == "refuse" and finding.fix
+    ]
+    title = f"plan of {plan.profile.name} on image {plan.image.name}"
+    return (title, *table(rows, indent="  "), "preflight", *table(found, indent="  "), *fixes)
 
 
 def plan_json(prepared: Prepared) -> JsonValue:

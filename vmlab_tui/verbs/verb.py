@@ -6,10 +6,10 @@ command line and the TUI each implement.
 
 from __future__ import annotations
 
-import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter of a verb. ``name`` is its key in :class:`Args`; as an option it is ``--name-with-dashes``.
+    """One parameter of a verb. ``name`` is its key in :class:`Args`; as an option: ``--name-with-dashes``.
 
     ``rest`` takes all words after ``--``. ``metavar`` is how the help writes the value.
     """
@@ -61,7 +61,7 @@ class Param:
     metavar: str = ""
     short: str = ""
     names: str = ""
-    """What the value names (``run``, ``profile``, ``image``, ``vm``, ``recipe``), for completion and pickers."""
+    """What the value names: run, profile, image, vm, recipe; for completion and pickers."""
 
 
 class Args:
@@ -103,7 +103,9 @@ class Args:
         if isinstance(value, int | float):
             return float(value)
         try:
-            return parse_duration(float(str(value)) if str(value).replace(".", "", 1).isdigit() else str(value))
+            return parse_duration(
+                float(str(value)) if str(value).replace(".", "", 1).isdigit() else str(value)
+            )
         except ValueError as error:
             raise UsageError(f"--{name.replace('_', '-')} '{value}': not {error}") from error
 
@@ -114,7 +116,7 @@ class Args:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a call would do. ``loses`` are the things that cannot be had again: a person is asked about them."""
+    """What a call would do. A person is asked about ``loses``: the things that cannot be had again."""
 
     lines: tuple[str, ...] = ()
     loses: tuple[str, ...] = ()
@@ -144,6 +146,11 @@ class Front(Protocol):
     @property
     def interactive(self) -> bool:
         """Whether somebody can be asked."""
+        ...
+
+    @property
+    def colour(self) -> bool:
+        """Whether colours of a guest's own may be shown."""
         ...
 
     def say(self, line: str) -> None:
@@ -178,17 +185,24 @@ class Context:
     front: Front
     uri: str | None = None
     store: Path | None = None
-    _opened: dict[str, object] = field(default_factory=dict, repr=False)
+    wants_data: bool = False
+    """Whether the caller takes :attr:`Outcome.data`; verbs that would stream text then leave it out."""
 
     @cached_property
     def lab(self) -> Lab:
-        """The connection's URI and the store. Does not connect."""
-        from vmlab_tui.lab.context import open_lab
+        """The connection's URI and the store. Does not connect.
 
-        return open_lab(self.uri, self.store)
+        What was asked for beats the environment, which beats the person's settings.
+        """
+        from vmlab_tui.lab.context import open_lab
+        from vmlab_tui.spec.settings import load_settings
+
+        settings = load_settings()
+        uri = self.uri or os.environ.get("LIBVIRT_DEFAULT_URI") or settings.uri
+        return open_lab(uri, self.store or (None if os.environ.get("VMLAB_STORE") else settings.store))
 
     def host(self, *, readonly: bool = False) -> AbstractAsyncContextManager[Host]:
-        """A connection to the lab's libvirt, for an ``async with``. Raises LabError when it does not answer."""
+        """A connection to the lab's libvirt, for an ``async with``. Raises LabError when there is none."""
         from vmlab_tui.hosts.host import Host
 
         return Host.open(self.lab.uri, readonly=readonly)
@@ -230,6 +244,8 @@ class Verb:
 
 async def blocking(function: Callable[[], T]) -> T:
     """Run short blocking work (files) off the loop."""
+    import asyncio  # late: --help does without it
+
     return await asyncio.to_thread(function)
 
 

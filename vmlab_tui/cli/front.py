@@ -1,0 +1,106 @@
+"""The person's side of a verb, on the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.cli.style import Style
+from vmlab_tui.verbs.verb import Interrupt
+from vmlab_tui.verbs.words import cut
+
+if TYPE_CHECKING:
+    from vmlab_tui.journal.events import Event
+    from vmlab_tui.lab.context import Lab
+    from vmlab_tui.runs.client import RunView
+
+
+class Terminal:
+    """Implements `verbs.verb.Front`. ``data``: standard output belongs to a program (--json)."""
+
+    def __init__(self, *, data: bool = False, yes: bool = False) -> None:
+        self._data = data
+        self._yes = yes
+        self._people = Style.of(sys.stderr if data else sys.stdout)
+        # the result on standard output is not to be mixed with remarks when somebody keeps it
+        self._aside = Style.of(sys.stdout if not data and sys.stdout.isatty() else sys.stderr)
+        self._status = ""
+
+    @property
+    def interactive(self) -> bool:
+        return self._yes or (sys.stdin.isatty() and sys.stderr.isatty())
+
+    @property
+    def colour(self) -> bool:
+        return self._people.colour
+
+    def say(self, line: str) -> None:
+        self._clear()
+        self._aside.print(line)
+
+    def status(self, line: str) -> None:
+        if line == self._status:
+            return
+        if self._aside.live:
+            self._clear()
+            self._aside.stream.write(self._aside.dim(cut(line, self._aside.columns - 1)))
+            self._aside.stream.flush()
+        elif line:
+            self._aside.print(line)
+        self._status = line
+
+    def _clear(self) -> None:
+        if self._status and self._aside.live:
+            self._aside.stream.write("\r\x1b[K")
+        self._status = ""
+
+    def write(self, text: str) -> None:
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    async def confirm(self, question: str, loses: Sequence[str] = ()) -> bool:
+        self._clear()
+        if self._yes:
+            return True
+        if not self.interactive:
+            return False
+        for thing in loses:
+            click.echo(f"  {thing}", err=True)
+        return click.confirm(question, default=not loses, err=True)
+
+    async def terminal(self, argv: Sequence[str]) -> int:
+        """Become the other program: its exit status is ours, and the terminal's signals are its own."""
+        self._clear()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python ignores SIGPIPE, and a program that is started would inherit that
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        try:
+            os.execvp(argv[0], list(argv))  # noqa: S606
+        except FileNotFoundError as error:
+            raise LabError(f"{argv[0]} is not installed", hint="apt install openssh-client") from error
+
+    async def follow(self, lab: Lab, run_id: str, interrupt: Interrupt) -> RunView:
+        from vmlab_tui.cli.ending import ending
+        from vmlab_tui.cli.follow import Foreground
+        from vmlab_tui.cli.render import renderer
+        from vmlab_tui.runs import client
+
+        self._clear()
+        view = client.get_run(lab, run_id)
+        shown = renderer(self._people, view.plan, view.folder)
+        view = await Foreground(lab, view, shown, self._emit if self._data else None, interrupt).watch()
+        self._people.print(*ending(view, self._people))
+        return view
+
+    @staticmethod
+    def _emit(event: Event) -> None:
+        sys.stdout.write(event.line() + "\n")
+        sys.stdout.flush()

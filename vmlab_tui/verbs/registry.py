@@ -1,0 +1,50 @@
+"""Every verb there is. Commands, keys, palette and help are made from this list."""
+
+from __future__ import annotations
+
+from vmlab_tui.verbs.image_make import ImageAdd, ImageBuild
+from vmlab_tui.verbs.images import ImageList, ImageRemove, ImageShow
+from vmlab_tui.verbs.profiles import ProfileCheck, ProfileList, ProfileSchema, ProfileShow
+from vmlab_tui.verbs.run import Run
+from vmlab_tui.verbs.runs_control import RunsEnd, RunsResume, RunsWait
+from vmlab_tui.verbs.runs_logs import RunsLogs
+from vmlab_tui.verbs.runs_view import RunsList, RunsShow
+from vmlab_tui.verbs.ssh import Ssh
+from vmlab_tui.verbs.verb import Verb
+from vmlab_tui.verbs.vms import Ls
+
+VERBS: tuple[Verb, ...] = (
+    Run(),
+    Ls(),
+    Ssh(),
+    RunsList(),
+    RunsShow(),
+    RunsLogs(),
+    RunsWait(),
+    RunsResume(),
+    RunsEnd(),
+    ImageBuild(),
+    ImageAdd(),
+    ImageList(),
+    ImageShow(),
+    ImageRemove(),
+    ProfileList(),
+    ProfileShow(),
+    ProfileCheck(),
+    ProfileSchema(),
+)
+
+GROUPS: dict[str, str] = {
+    "runs": "Look at runs, go on with them, end them",
+    "image": "Build, import and look at base images",
+    "profile": "Find, check and write profiles",
+}
+"""The first words that several verbs share, with their help."""
+
+
+_BY_ID = {verb.id: verb for verb in VERBS}
+
+
+def by_id(ident: str) -> Verb:
+    """The verb with this id. Raises KeyError."""
+    return _BY_ID[ident]

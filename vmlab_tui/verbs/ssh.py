@@ -1,0 +1,89 @@
+"""``vmlab ssh``: a terminal in a VM, or one command in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmlab_tui.base.errors import UsageError
+from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb, blocking
+
+if TYPE_CHECKING:
+    from vmlab_tui.lab.context import Lab
+
+
+class Ssh(Verb):
+    """Hand the terminal to OpenSSH, which knows the VM by its pinned host key."""
+
+    id = "ssh"
+    words = ("ssh",)
+    help = "Open a shell in a VM, or run one command there"
+    long_help = """\
+The VM is named by itself (its name or uuid) or by its run (id, beginning of an id, 'last'). The
+terminal is handed to OpenSSH with the lab's own key, the VM's own pinned host key, and nothing of
+your ~/.ssh configuration, agent or forwardings.
+
+The exit code is the command's own; 255 means that SSH itself failed."""
+    examples = (
+        ("vmlab ssh last", "a shell in the newest run's VM"),
+        ("vmlab ssh last -- systemctl status web", "one command"),
+        ("vmlab ssh web-7f3a -- sudo -i", "a shell as root, by the VM's name"),
+    )
+    areas = ("lab", "runs")
+    key = "s"
+    json = ""
+    params = (
+        Param(
+            "target",
+            "A run (id, beginning of it, 'last') or a VM (name, uuid).",
+            positional=True,
+            required=True,
+            metavar="RUN|VM",
+            names="vm",
+        ),
+        Param(
+            "command",
+            "A command for the guest's shell instead of a terminal.",
+            rest=True,
+            metavar="[-- CMD]...",
+        ),
+    )
+
+    async def run(self, ctx: Context, args: Args) -> Outcome:
+        from vmlab_tui.guests.terminal import ssh_argv
+        from vmlab_tui.runs import client
+
+        uuid = await blocking(lambda: find_vm(ctx.lab, args.text("target")))
+        endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, uuid))
+        known_hosts = ctx.lab.store.vm(uuid) / "known_hosts"
+        argv = ssh_argv(endpoint, list(args.many("command")) or None, known_hosts)
+        return Outcome(exit=await ctx.front.terminal(argv))
+
+
+def find_vm(lab: Lab, ref: str) -> str:
+    """The uuid of the VM of ours that ``ref`` names: by itself or by its run.
+
+    Raises UsageError when there is none, or no longer, or more than one.
+    """
+    from vmlab_tui.lab.leases import all_leases
+    from vmlab_tui.runs import client
+
+    leases, _ = all_leases(lab.store)
+    found = [lease.uuid for lease in leases.values() if ref in (lease.uuid, lease.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} VMs are called {ref}", hint=f"give the uuid: {', '.join(found)}")
+    try:
+        view = client.get_run(lab, ref)
+    except UsageError as error:
+        names = ", ".join(sorted(lease.name for lease in leases.values())[:8])
+        raise UsageError(
+            f"no run and no VM of ours is called '{ref}'",
+            hint=f"VMs: {names}" if names else "there are none; vmlab run makes one",
+        ) from error
+    if view.plan.vm.uuid not in leases:
+        raise UsageError(
+            f"run {view.run_id} has no VM: it is {view.status}, and what it made is removed",
+            hint=f"keep the next one: vmlab run {view.plan.profile.name} --keep",
+        )
+    return view.plan.vm.uuid
