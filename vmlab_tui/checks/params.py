@@ -20,4 +20,4 @@ class Params(BaseModel):
 
 def form(value: Any) -> str:
     """Whether a person wrote the short form of something (a word or number) or the full one (a mapping)."""
-    return "full" if isinstance(value, Mapping) else "short"
+    return "full" if isinstance(value, Mapping | BaseModel) else "short"

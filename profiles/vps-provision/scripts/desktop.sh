@@ -1,0 +1,12 @@
+#!/bin/sh
+# A desktop that is used over RDP only: no display manager, and the machine still boots to the console.
+set -eu
+
+apt-get install -y \
+    xserver-xorg-core xorgxrdp xfce4 xfce4-terminal dbus-x11 x11-xserver-utils \
+    fonts-dejavu-core adwaita-icon-theme firefox-esr mousepad
+systemctl set-default multi-user.target
+
+install -m 644 -o dev -g dev /opt/provision/session/xsession /home/dev/.xsession
+install -d -m 755 /etc/polkit-1/rules.d
+install -m 644 /opt/provision/session/colord.rules /etc/polkit-1/rules.d/45-colord.rules
