@@ -239,10 +239,8 @@ async def _persist(
 def _start_program(spec: UnitSpec, offset: int | None) -> bytes:
     command = shell.interpreter(spec.script, f"{spec.folder}/script", spec.folder, list(spec.secrets))
     about = {"VMLAB_RUN": spec.run_id, "VMLAB_STEP": str(spec.number), "VMLAB_ATTEMPT": str(spec.attempt)}
-    run = shell.wrapper(spec.folder, spec.user, {**about, **spec.env}, command)
-    return shell.start(
-        spec.folder, spec.name, spec.user, spec.script, run, shell.exports(spec.secrets), offset=offset
-    )
+    run = shell.wrapper(spec.folder, spec.user, {**about, **spec.env}, spec.script, command)
+    return shell.start(spec.folder, spec.name, spec.user, run, shell.exports(spec.secrets), offset=offset)
 
 
 async def start_unit(guest: Guest, spec: UnitSpec, *, timeout: float = 60) -> bool:

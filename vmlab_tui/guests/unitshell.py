@@ -2,7 +2,7 @@
 
 In the guest a unit is a directory under /var/lib/vmlab/units: ``script``, ``run`` (the wrapper), ``log``,
 ``pid`` (process, its start time and the boot: the claim that it has been started, made once by link(2)),
-``status`` (how the script ended, renamed into place after the last output is in the log), and ``cwd`` and
+``status`` (how the script ended, written when its last output is in the log), and ``cwd`` and
 ``env`` (NUL-separated) as they were when the script ended.
 """
 
@@ -47,15 +47,17 @@ def interpreter(script: str, path: str, folder: str, hidden: list[str]) -> str:
     return shlex.join([*words, "-c", trap, path])
 
 
-def wrapper(folder: str, user: str, env: Mapping[str, str], command: str) -> str:
+def wrapper(folder: str, user: str, env: Mapping[str, str], script: str, command: str) -> str:
     """The program that runs as the unit, as root; its argument is the file with the secrets, if any.
+
+    Programs are started sparingly here and below: an emulated guest needs 20-60 ms for each.
 
     Output goes through a named pipe that belongs to the user, since a script may open /dev/stdout again: on
     a file that would cut it, on somebody else's pipe it is refused. What a script leaves running in the
     background keeps the pipe open; it is given two seconds to finish its output, then not waited for.
     """
     if user == "root":
-        become, own = f"exec {command}", ":"
+        become, own = f"exec {command}", ""
     else:
         name = _quote(user)
         become = (
@@ -66,27 +68,27 @@ def wrapper(folder: str, user: str, env: Mapping[str, str], command: str) -> str
             "fi"
         )
         own = f'uid=$(id -u {name}) && gid=$(id -g {name}) && chown "$uid:$gid" log out cwd env'
+    runnable = " && chmod 755 script" if command == _quote(f"{folder}/script") else ""
     return f"""#!/bin/sh
 secrets=$1
+unset INVOCATION_ID JOURNAL_STREAM SYSTEMD_EXEC_PID MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE
+export PATH={PATH}
 cd {folder} || exit
+umask 077
 exec 9>>lock
 # held while the unit lives, so that whoever follows it can wait instead of asking again and again
 command -v flock >/dev/null 2>&1 && flock -n 9
 read -r boot </proc/sys/kernel/random/boot_id
 read -r stat </proc/$$/stat
 set -- ${{stat##*) }}
-umask 077
 echo "$$ ${{20}} $boot" >pid.$$
-ln pid.$$ pid 2>/dev/null; claimed=$?
-rm -f pid.$$
-if [ $claimed != 0 ]; then
-  [ -z "$secrets" ] || rm -f "$secrets"
-  exit 0
-fi
+: >>log
+ln pid.$$ pid 2>/dev/null || {{ rm -f pid.$$ "$0" $secrets; exit 0; }}
 # a power cut after this point must read back as "started, end unknown", never as "not started"
 sync pid . 2>/dev/null || sync
-rm -f out
-mkfifo out && : >cwd && : >env
+mkfifo out; : >cwd; : >env
+umask 022
+printf %s {_quote(script)} >script{runnable}
 {own}
 eval "HOME=~{user}"
 export HOME USER={_quote(user)} LOGNAME={_quote(user)} SHELL=/bin/sh
@@ -98,19 +100,25 @@ fi
 copier=$!
 (
   exec 9>&- </dev/null >out 2>&1
-  umask 022
   cd "$HOME" 2>/dev/null || cd /
   {become}
 )
 status=$?
-trap : USR1
-(sleep 2; kill -USR1 $$) </dev/null >/dev/null 2>&1 9>&- &
-timer=$!
-wait $copier
-kill $timer 2>/dev/null
-echo $status >status.$$
-mv status.$$ status
-rm -f out
+n=0 stat=
+# mostly the copier is done at once; looking costs less than starting a timer
+while [ $n -lt 300 ] && {{ read -r stat <"/proc/$copier/stat"; }} 2>/dev/null; do
+  case ${{stat##*) }} in Z*) break ;; esac
+  n=$((n + 1))
+done
+if [ $n = 300 ]; then
+  trap : USR1
+  (sleep 2; kill -USR1 $$) </dev/null >/dev/null 2>&1 9>&- &
+  wait $copier
+  kill $! 2>/dev/null
+fi
+echo $status >status
+exec 9>&-
+rm -f out pid.$$ "$0"
 """
 
 
@@ -126,10 +134,11 @@ look() {{ # sets phase and detail
   [ -e "$D/pid" ] || return
   read -r p t b <"$D/pid"
   read -r now </proc/sys/kernel/random/boot_id
-  if [ -e "$D/status" ]; then phase=ended; read -r detail <"$D/status"
+  # a status without its newline is still being written
+  if [ -e "$D/status" ] && read -r detail <"$D/status"; then phase=ended
   elif [ "$b" != "$now" ]; then phase=lost detail=boot
   elif alive; then phase=running
-  elif [ -e "$D/status" ]; then phase=ended; read -r detail <"$D/status"
+  elif [ -e "$D/status" ] && read -r detail <"$D/status"; then phase=ended
   else phase=lost detail=died; fi
 }}
 nap() {{ sleep "$1" 2>/dev/null || sleep 1; }}
@@ -175,41 +184,39 @@ def _program(folder: str, *parts: str) -> bytes:
     )
 
 
-def start(
-    folder: str, name: str, user: str, script: str, run: str, secrets: str, *, offset: int | None
-) -> bytes:
+def start(folder: str, name: str, user: str, run: str, secrets: str, *, offset: int | None) -> bytes:
     """Start the unit unless it has been started; with ``offset`` follow it in the same breath."""
     keep = ""
     if secrets:
         keep = f"""
   S=/run/vmlab
-  mkdir -p -m 700 $S
+  [ -d $S ] || mkdir -m 700 $S
   kind=$(while read -r _ at type _; do [ "$at" = /run -o "$at" = $S ] && echo $type; done </proc/mounts)
   case $kind in
     *tmpfs*|*ramfs*) ;;
     *) mount -t tmpfs -o size=4m,mode=700 tmpfs $S || {{ say failed secrets 0; return; }} ;;
   esac
   S=$S/{name}.$$
-  (umask 077; printf %s {_quote(secrets)} >$S) || {{ rm -f $S; say failed secrets 0; return; }}"""
+  printf %s {_quote(secrets)} >$S || {{ rm -f $S; say failed secrets 0; return; }}"""
     begin = f"""
 if [ ! -e "$D/pid" ]; then
-  id -u {_quote(user)} >/dev/null 2>&1 || {{ say failed user 0; return; }}
-  umask 022
-  (umask 066; mkdir -p "$D") && cd "$D" || {{ say failed folder 0; return; }}
-  printf %s {_quote(script)} >script.$$ && chmod 755 script.$$ && mv -f script.$$ script &&
-  printf %s {_quote(run)} >run.$$ && chmod 700 run.$$ && mv -f run.$$ run &&
-  (umask 077; : >>log) || {{ say failed write 0; return; }}
+  [ {_quote(user)} = root ] || id -u {_quote(user)} >/dev/null 2>&1 || {{ say failed user 0; return; }}
+  umask 066
+  mkdir -p "$D" && cd "$D" || {{ say failed folder 0; return; }}
+  umask 077
+  printf %s {_quote(run)} >run.$$ || {{ say failed write 0; return; }}
   S={keep}
   started=
-  set -- "$(command -v env)" -i PATH={PATH} /bin/sh "$D/run" $S
+  set -- /bin/sh "$D/run.$$" $S
   if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null 2>&1; then
     for more in OOMPolicy=continue TimeoutStopSec=10; do
-      systemd-run --quiet --collect --unit={name} -p KillMode=process -p TimeoutStopSec=10 -p $more \\
+      systemd-run --quiet --no-block --collect --unit={name} -p KillMode=process -p $more \\
         -- "$@" </dev/null >/dev/null 2>&1 && started=1 && break
     done
   fi
   # a second one of the same unit finds the claim taken, so trying both ways is safe
   if [ -z "$started" ]; then
+    set -- env -i "$@"
     if command -v setsid >/dev/null 2>&1; then setsid "$@" </dev/null >/dev/null 2>&1 &
     else (trap '' HUP; exec "$@") </dev/null >/dev/null 2>&1 & fi
   fi
@@ -268,7 +275,7 @@ if [ $phase = running ] || [ "$detail" = died ]; then
   finish TERM {max(1, round(grace / 0.2))} || {{ mark=137; finish KILL 25; }}
   echo $mark >"$D/status.$$"
   ln "$D/status.$$" "$D/status" 2>/dev/null
-  rm -f "$D/status.$$" "$D/out"
+  rm -f "$D/status.$$" "$D/out" "$D"/run.*
   look
 fi
 say $phase $detail 0""",

@@ -1,0 +1,86 @@
+"""Handing the terminal to OpenSSH: the same trust as ours, none of the person's own settings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmlab_tui.base.paths import write_durably
+from vmlab_tui.guests.endpoint import Endpoint
+from vmlab_tui.guests.units import Place
+
+
+def write_known_hosts(endpoint: Endpoint, path: Path) -> None:
+    """Write the pin of ``endpoint`` as a known_hosts file (0600). Raises LabError without a usable pin."""
+    write_durably(path, f"{endpoint.known_hosts_name} {endpoint.pin}\n")
+
+
+def _path(path: Path) -> str:
+    """A path as a value in OpenSSH's configuration syntax: % and blanks mean something there."""
+    text = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def ssh_argv(
+    endpoint: Endpoint, command: Sequence[str] | None, known_hosts: Path, *, tty: bool = False
+) -> list[str]:
+    """The argument list that logs in with OpenSSH; ``known_hosts`` is written by :func:`write_known_hosts`.
+
+    No ``command`` gives a login shell. One word is a line for the guest's shell, several are passed as they
+    are. ``tty`` asks for a terminal for the command too. Raises LabError without a usable pin.
+    """
+    options = {
+        "UserKnownHostsFile": _path(known_hosts),
+        "GlobalKnownHostsFile": "none",
+        "StrictHostKeyChecking": "yes",
+        "HostKeyAlgorithms": _algorithms(endpoint),
+        "CheckHostIP": "no",
+        "UpdateHostKeys": "no",
+        "VerifyHostKeyDNS": "no",
+        "IdentityFile": _path(endpoint.key),
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "PreferredAuthentications": "publickey",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "ClearAllForwardings": "yes",
+        "PermitLocalCommand": "no",
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ServerAliveInterval": "15",
+        "LogLevel": "ERROR",
+    }
+    argv = ["ssh", "-F", "none"]
+    for name, value in options.items():
+        argv += ["-o", f"{name}={value}"]
+    argv += ["-p", str(endpoint.port), "-l", endpoint.user]
+    if command and tty:
+        argv.append("-t")
+    argv += ["--", endpoint.host]
+    if command:
+        argv.append(command[0] if len(command) == 1 else shlex.join(command))
+    return argv
+
+
+def _algorithms(endpoint: Endpoint) -> str:
+    kind = endpoint.pin.split()[0]
+    return "rsa-sha2-512,rsa-sha2-256" if kind == "ssh-rsa" else kind
+
+
+def shell_at(place: Place, *, user: str = "root", login: str = "lab") -> list[str]:
+    """The command (:func:`ssh_argv` with ``tty``) for a shell where a step ended, with its environment."""
+    skip = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "SHELL"}
+    exports = "".join(
+        f"export {name}={shlex.quote(value)}; " for name, value in place.env.items() if name not in skip
+    )
+    go = f"cd {shlex.quote(place.cwd)}; " if place.cwd else ""
+    start = 'if command -v bash >/dev/null 2>&1; then exec bash; else exec "${SHELL:-/bin/sh}"; fi'
+    inner = exports + go + start
+    if user == login:
+        return [f"/bin/sh -c {shlex.quote(inner)}"]
+    if login == "root":
+        return [f"su -s /bin/sh {shlex.quote(user)} -c {shlex.quote(inner)}"]
+    return [f"sudo -n -H -u {shlex.quote(user)} /bin/sh -c {shlex.quote(inner)}"]
