@@ -1,7 +1,8 @@
 """The worker: the process that carries a run out, and its only writer while it lives.
 
-``python -m vmlab_tui.runs.worker FOLDER LOCK_FD``: the lock's descriptor is inherited already held, so
-that there is no instant at which a new run looks abandoned. Secrets come on standard input as JSON.
+``python -m vmlab_tui.runs.worker`` with a socket as standard input, over which it is given one JSON message,
+``{"folder": ..., "secrets": {...}}``, and with it the descriptor of the run's lock, already held, so that
+there is no instant at which a new run looks abandoned. An empty message means: not needed after all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import json
 import os
 import signal
-import sys
+import socket
 from pathlib import Path
 
 from vmlab_tui.base.errors import LabError
@@ -27,6 +28,7 @@ from vmlab_tui.runs.plan import read_plan
 
 WORKER_STARTED = declare("worker.started", "the worker has the run, nothing is made")
 JOURNAL = "journal.jsonl"
+_CHUNK = 1 << 16
 
 
 def identity() -> dict[str, int | str]:
@@ -60,16 +62,36 @@ async def work(folder: Path, secrets: dict[str, str]) -> None:
     load_state(folder, write=True)
 
 
+def _redirect(log: Path) -> None:
+    """Standard output and error to the run's own log, standard input to nothing."""
+    for target, path, flags in (
+        (0, "/dev/null", os.O_RDONLY),
+        (1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (2, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    ):
+        handle = os.open(path, flags, 0o600)
+        os.dup2(handle, target)
+        os.close(handle)
+
+
 def main() -> None:
     """Entry point of the worker process."""
     # closing the terminal, or Ctrl-C in it, is not for us
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    folder, lock = Path(sys.argv[1]), int(sys.argv[2])
-    os.set_inheritable(lock, False)
-    secrets = json.loads(sys.stdin.buffer.read() or b"{}")
+    with socket.socket(fileno=os.dup(0)) as caller:
+        message, lock, *_ = socket.recv_fds(caller, _CHUNK, 1)
+        while more := caller.recv(_CHUNK):
+            message += more
+    if not message:
+        return
+    assert len(lock) == 1, "the lock comes with the run"
+    os.set_inheritable(lock[0], False)
+    task = json.loads(message)
+    folder = Path(task["folder"])
+    _redirect(folder / "worker.log")
     os.umask(0o077)
-    asyncio.run(work(folder, secrets))
+    asyncio.run(work(folder, task["secrets"]))
 
 
 if __name__ == "__main__":
