@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot
-from vmlab_tui.hosts.xml import parse, parse_domain
+from vmlab_tui.hosts.xml import files_of, parse, parse_domain
 
 POWER = {
     libvirt.VIR_DOMAIN_RUNNING: Power.ON,
@@ -48,7 +50,7 @@ def read_domain(domain: Any, *, snapshots: bool = False) -> Domain | None:
         texts = [domain.XMLDesc()]
         if persistent and power is not Power.OFF:
             texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        snaps = read_snapshots(domain) if snapshots else ()
+        snaps, named = _read_snapshots(domain) if snapshots else ((), ())
     except libvirt.libvirtError as error:
         if error.get_error_code() in _GONE:
             return None
@@ -67,7 +69,7 @@ def read_domain(domain: Any, *, snapshots: bool = False) -> Domain | None:
         cpus=first.cpus,
         mark=next((one.mark for one in seen if one.mark), None),
         disks=first.disks,
-        files=tuple(dict.fromkeys(path for one in seen for path in one.files)),
+        files=tuple(dict.fromkeys([*(path for one in seen for path in one.files), *named])),
         snapshots=snaps,
         formats=first.formats,
         firmware=first.firmware,
@@ -79,14 +81,12 @@ def read_domains(connection: Any, *, snapshots: bool = False) -> list[Domain]:
     return [domain for domain in found if domain]
 
 
-def read_snapshot(snapshot: Any, current: str | None) -> Snapshot:
-    root = parse(snapshot.getXMLDesc())
+def _read_snapshot(root: ET.Element, current: str | None) -> Snapshot:
     memory = root.find("memory")
-    # older libvirt writes no <memory> for a memory snapshot of its own kind: then the state tells
-    state = root.findtext("state", "")
+    # libvirt of old writes no <memory> for an internal snapshot of a running VM: then the state tells
+    state, name = root.findtext("state", ""), root.findtext("name", "")
     kind = memory.get("snapshot", "no") if memory is not None else "internal" if state == "running" else "no"
     disks = [disk.get("snapshot", "") for disk in root.iterfind("disks/disk")]
-    name = snapshot.getName()
     return Snapshot(
         name=name,
         parent=root.findtext("parent/name"),
@@ -99,14 +99,19 @@ def read_snapshot(snapshot: Any, current: str | None) -> Snapshot:
     )
 
 
+def _read_snapshots(domain: Any) -> tuple[tuple[Snapshot, ...], tuple[Path, ...]]:
+    roots = [parse(one.getXMLDesc()) for one in domain.listAllSnapshots()]
+    if not roots:
+        return (), ()
+    current = domain.snapshotCurrent().getName() if domain.hasCurrentSnapshot() else None
+    found = [_read_snapshot(root, current) for root in roots]
+    found.sort(key=lambda one: (one.created, one.name))
+    return tuple(found), tuple(path for root in roots for path in files_of(root))
+
+
 def read_snapshots(domain: Any) -> tuple[Snapshot, ...]:
     """The snapshots of a domain, oldest first."""
-    found = domain.listAllSnapshots()
-    if not found:
-        return ()
-    current = domain.snapshotCurrent().getName() if domain.hasCurrentSnapshot() else None
-    snapshots = [read_snapshot(one, current) for one in found]
-    return tuple(sorted(snapshots, key=lambda one: (one.created, one.name)))
+    return _read_snapshots(domain)[0]
 
 
 def _version(number: int) -> tuple[int, int, int]:

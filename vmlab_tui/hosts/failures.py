@@ -44,7 +44,7 @@ _HINTS = (
     ("kvm", "use accel: tcg, or see what virt-host-validate qemu says"),
     ("pflash", "give the VM BIOS firmware: this libvirt has no internal snapshots with UEFI"),
     ("guest agent is not", "the guest needs a running qemu-guest-agent"),
-    ("is already defined with uuid", "another VM has that name: choose a different one"),
+    ("already exists with uuid", "another VM has that name: choose a different one"),
 )
 
 

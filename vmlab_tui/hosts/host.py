@@ -91,7 +91,8 @@ class Host(Connection):
     async def define(self, spec: VmSpec, *, timeout: float = 120) -> None:
         """Define the VM, or define it anew (same uuid and name).
 
-        The first one after libvirtd or QEMU changed waits for libvirt to examine QEMU: 17 s were seen.
+        It waits for libvirt to examine QEMU, once after either changed; at every call (17 s) where
+        /dev/kvm is closed to the QEMU user, because libvirt probes as root and then doubts the result.
         """
         await self.define_xml(await self._xml(spec), spec.name, timeout=timeout)
 

@@ -94,7 +94,10 @@ class Domain:
     mark: Mark | None
     disks: tuple[Path, ...]
     files: tuple[Path, ...] = ()
-    """Every file its XML names: disks, backing chain, seed, console log, nvram."""
+    """Every file its live and its stored XML name: disks, backing chain, seed, console log, nvram.
+
+    If snapshots were asked for, those that its snapshots name as well.
+    """
     snapshots: tuple[Snapshot, ...] = field(default=())
     formats: tuple[str, ...] = ()
     """The driver type of each of ``disks``."""

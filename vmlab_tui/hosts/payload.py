@@ -1,4 +1,4 @@
-"""Boot sectors made of plain machine code: they run under QEMU without any disk image or tool."""
+"""A boot sector made of plain machine code: it runs under QEMU without any disk image or tool."""
 
 from __future__ import annotations
 
@@ -36,24 +36,10 @@ _GDT = (
     "00 00 00 00 00 00 00 00"  # the null descriptor
     "00 00 00 00 00 9a 20 00"  # 0x08: 64-bit code
 )
-_CHATTER = (
-    "fa fc  31 c0  8e d8  bc 00 7c"  # cli; cld; xor ax, ax; mov ds, ax; mov sp, 0x7c00
-    "66 31 db"  # xor ebx, ebx  the line's number
-    # line:
-    "66 89 d9  b0 08  88 c4"  # mov ecx, ebx; mov al, 8; mov ah, al  eight hex digits
-    # digit:
-    "66 c1 c1 04  88 c8  24 0f"  # rol ecx, 4; mov al, cl; and al, 15
-    "3c 0a  72 02  04 27"  # cmp al, 10; jb +2; add al, 'a' - '0' - 10
-    "04 30  ba f8 03  ee"  # add al, '0'; mov dx, 0x3f8; out dx, al
-    "fe cc  75 e8"  # dec ah; jnz digit
-    "b0 0a  ee"  # mov al, 10; out dx, al
-    "66 43"  # inc ebx
-    "66 81 fb {lines}  72 d3"  # cmp ebx, lines; jb line
-    "f4  eb fd"  # stop: hlt; jmp stop
-)
 
 
-def _sector(code: bytes) -> bytes:
+def sector(code: bytes) -> bytes:
+    """``code`` as a boot sector."""
     assert len(code) <= 510
     return code.ljust(510, b"\0") + b"\x55\xaa"
 
@@ -69,9 +55,4 @@ def counter(count: int) -> bytes:
     body = bytes.fromhex(_COUNT.format(count=struct.pack("<I", count).hex()))
     gdt = start + len(body)
     table = bytes.fromhex(_GDT)
-    return _sector(code(start, gdt + len(table)) + body + table + struct.pack("<HI", len(table) - 1, gdt))
-
-
-def chatter(lines: int) -> bytes:
-    """512 bytes that write ``lines`` numbered lines of eight hex digits to ttyS0, then halt."""
-    return _sector(bytes.fromhex(_CHATTER.format(lines=struct.pack("<I", lines).hex())))
+    return sector(code(start, gdt + len(table)) + body + table + struct.pack("<HI", len(table) - 1, gdt))

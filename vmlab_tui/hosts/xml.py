@@ -136,6 +136,13 @@ def _machine(root: ET.Element, spec: VmSpec) -> None:
     _add(root, "on_crash", "destroy")
 
 
+def mark_element(mark: Mark) -> ET.Element:
+    """A Mark as it stands in a domain's metadata."""
+    return ET.Element(
+        f"{{{MARK_NS}}}mark", {"version": mark.version, "run": mark.run_id, "store": mark.store}
+    )
+
+
 def domain_xml(spec: VmSpec, *, dac: bool = True) -> str:
     """The XML of a VM. ``dac``: the host relabels files by owner, so images are told to stay as they are.
 
@@ -148,16 +155,7 @@ def domain_xml(spec: VmSpec, *, dac: bool = True) -> str:
     if spec.description:
         _add(root, "description", _ILLEGAL.sub("?", spec.description)[:1000])
     if spec.mark:
-        metadata = _add(root, "metadata")
-        ET.SubElement(
-            metadata,
-            f"{{{MARK_NS}}}mark",
-            {
-                "version": spec.mark.version,
-                "run": spec.mark.run_id,
-                "store": spec.mark.store,
-            },
-        )
+        _add(root, "metadata").append(mark_element(spec.mark))
     _add(root, "memory", str(spec.memory // 1024), unit="KiB")
     _add(root, "vcpu", str(spec.cpus))
     _machine(root, spec)
@@ -242,6 +240,11 @@ def _files(root: ET.Element) -> Iterator[str]:
             yield from re.findall(r"(?:^|[=,:])(/[^,]+)", element.get("value") or "")
 
 
+def files_of(root: ET.Element) -> tuple[Path, ...]:
+    """Every absolute path that a domain's or a snapshot's XML names as a file."""
+    return tuple(dict.fromkeys(Path(name) for name in _files(root) if name.startswith("/")))
+
+
 def parse_domain(xml: str) -> Parsed:
     """Read a domain's XML, own or foreign. Raises LabError if it cannot be read completely."""
     root = parse(xml)
@@ -269,7 +272,7 @@ def parse_domain(xml: str) -> Parsed:
             cpus=int(root.findtext("vcpu") or 1),
             mark=mark,
             disks=tuple(disks),
-            files=tuple(dict.fromkeys(Path(name) for name in _files(root) if name.startswith("/"))),
+            files=files_of(root),
             formats=tuple(formats),
             firmware="uefi" if uefi else "bios",
         )
