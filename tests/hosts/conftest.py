@@ -87,10 +87,10 @@ class Bench:
 
     def image(self, code: bytes, form: str = "qcow2") -> Path:
         raw = self.root / f"{hashlib.sha256(code).hexdigest()[:8]}.raw"
+        if (path := raw.with_suffix(f".{form}")).exists():
+            return path
         raw.write_bytes(code.ljust(1 << 20, b"\0"))
-        path = raw
         if form == "qcow2":
-            path = raw.with_suffix(".qcow2")
             subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path], check=True)
         path.chmod(0o444)
         return path

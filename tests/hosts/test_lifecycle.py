@@ -146,7 +146,8 @@ async def test_transient_vm_ends_with_close(bench: Any) -> None:
     spec = bench.spec(bench.ticker())
     async with Host.open(bench.uri) as host:
         await host.start_transient(spec)
-        assert not (await host.domain(spec.uuid)).persistent
+        seen = await host.domain(spec.uuid)
+        assert seen and not seen.persistent
     for _ in range(200):
         if await bench.host.domain(spec.uuid) is None:
             break
@@ -185,7 +186,8 @@ async def test_a_read_only_host_looks_but_does_not_touch(bench: Any) -> None:
     spec = bench.spec(bench.ticker())
     await bench.host.define(spec)
     async with Host.open(bench.uri, readonly=True) as host:
-        assert (await host.domain(spec.uuid)).name == spec.name
+        seen = await host.domain(spec.uuid)
+        assert seen and seen.name == spec.name
         assert (await host.facts()).qemu_uid == bench.qemu[0]
         with pytest.raises(LabError):
             await host.start(spec.uuid)

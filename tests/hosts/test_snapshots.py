@@ -1,4 +1,4 @@
-"""Going back and forking on the real libvirtd; the guest counts, so its memory can be read off the console."""
+"""Going back and forking on the real libvirtd; the guest counts aloud, so its memory can be heard."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def netdev_of(name: str) -> str:
             words = process.read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0].endswith(b"qemu-system-x86_64") and any(
-            f"guest={name}".encode() in word for word in words
-        ):
+        own = any(f"guest={name}".encode() in word for word in words)
+        if own and words[0].endswith(b"qemu-system-x86_64"):
             return next(word.decode() for word in words if word.startswith(b"user,"))
     raise AssertionError(f"no QEMU of {name}")
 

@@ -54,10 +54,11 @@ def examples(found: Sequence[tuple[str, str]], formatter: click.HelpFormatter) -
     if not found:
         return
     with formatter.section("Examples"):
-        width = max(len(command) for command, _ in found)
-        for command, what in found:
-            line = f"{command.ljust(width)}  # {what}" if what else command
-            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        left = max(len(command) for command, _ in found)
+        lines = [f"{command.ljust(left)}  # {what}" if what else command for command, what in found]
+        if max(map(len, lines)) + formatter.current_indent > formatter.width:
+            lines = [line for command, what in found for line in ([f"# {what}"] if what else []) + [command]]
+        formatter.write("".join(f"{'':>{formatter.current_indent}}{line}\n" for line in lines))
 
 
 def exits(formatter: click.HelpFormatter) -> None:

@@ -37,6 +37,10 @@ class Terminal:
         return self._yes or (sys.stdin.isatty() and sys.stderr.isatty())
 
     @property
+    def on_terminal(self) -> bool:
+        return sys.stdin.isatty() and sys.stdout.isatty()
+
+    @property
     def colour(self) -> bool:
         return self._people.colour
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 ROOT = "/var/lib/vmlab/units"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SECRETS = "/run/vmlab"
 MARK = "vmlab-unit:"
 """Begins the one line on standard error that says where the unit stands."""
 
@@ -189,11 +190,11 @@ def start(folder: str, name: str, user: str, run: str, secrets: str, *, offset: 
     keep = ""
     if secrets:
         keep = f"""
-  S=/run/vmlab
+  S={SECRETS} kind=
   [ -d $S ] || mkdir -m 700 $S
-  kind=$(while read -r _ at type _; do [ "$at" = /run -o "$at" = $S ] && echo $type; done </proc/mounts)
+  while read -r _ at type _; do case $S/ in "$at"/*) kind=$type ;; esac; done </proc/mounts
   case $kind in
-    *tmpfs*|*ramfs*) ;;
+    tmpfs|ramfs) ;;
     *) mount -t tmpfs -o size=4m,mode=700 tmpfs $S || {{ say failed secrets 0; return; }} ;;
   esac
   S=$S/{name}.$$
@@ -269,7 +270,7 @@ finish() {{ # signal, tries
   [ -z "$left" ]
 }}
 look
-rm -f /run/vmlab/{name}.*
+rm -f {SECRETS}/{name}.*
 if [ $phase = running ] || [ "$detail" = died ]; then
   mark=143
   finish TERM {max(1, round(grace / 0.2))} || {{ mark=137; finish KILL 25; }}

@@ -52,8 +52,9 @@ def safe_name(raw: bytes) -> str | None:
 class Untar:
     """Feed it the stream; it writes files under ``folder`` (which must exist and be ours).
 
-    ``limit`` in bytes of file content. ``done`` is true after the end mark; ``cut`` when a limit was
-    hit and the rest should not even be read. ``problems`` holds what was left out and why. Files get mode 0600 (0700 when executable), folders 0700.
+    ``limit`` in bytes of file content. ``done`` is true after the end mark; ``cut`` when a limit was hit and
+    the rest need not even be read. ``problems`` holds what was left out and why. Files get mode 0600 (0700
+    when executable), folders 0700.
     """
 
     def __init__(self, folder: Path, limit: int, on_progress: Callable[[int, str], None]) -> None:
@@ -77,6 +78,8 @@ class Untar:
 
     def feed(self, data: bytes) -> None:
         """Raises BadArchive and OSError."""
+        if self.done:
+            return  # padding after the end mark
         self._buffer += data
         while not self.done and self._step():
             pass

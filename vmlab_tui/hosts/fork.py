@@ -48,16 +48,8 @@ async def _copy(host: Host, source_uuid: str, disk: Path, target: Path, deadline
     if running:
         await host.suspend(source_uuid)
     try:
-        copy: list[str | Path] = [
-            "cp",
-            "--reflink=auto",
-            "--sparse=always",
-            "--no-target-directory",
-            "--",
-            disk,
-            target,
-        ]
-        await arun(copy, timeout=deadline.left, bound=True)
+        options = ["--reflink=auto", "--sparse=always", "--no-target-directory"]
+        await arun(["cp", *options, "--", disk, target], timeout=deadline.left, bound=True)
     finally:
         if running:
             await host.resume(source_uuid)

@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 class _Cache(BaseModel):
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     seq: int

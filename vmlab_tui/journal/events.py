@@ -61,7 +61,7 @@ Disposition = Literal["destroyed", "kept", "none"]
 class Payload(BaseModel):
     """The data of one kind of event."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class RunCreated(Payload):
@@ -208,7 +208,7 @@ KINDS: dict[str, type[Payload]] = {
 class Event(BaseModel):
     """One line of a journal."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     seq: int = Field(ge=1)

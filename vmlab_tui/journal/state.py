@@ -40,7 +40,7 @@ StepPhase = Literal["running", "ok", "failed", "skipped", "unknown"]
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class StepState(_Value):

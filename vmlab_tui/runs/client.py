@@ -103,7 +103,7 @@ class SpareWorker:
         self.close()
 
     def give(self, folder: Path, secrets: Mapping[str, str], lock: int) -> None:
-        """Put it on the run in ``folder``. ``lock`` is a held descriptor, which the worker goes on holding."""
+        """Put it on the run in ``folder``. ``lock``, a held descriptor, is its from here on."""
         message = json.dumps({"folder": str(folder), "secrets": dict(secrets)}).encode()
         sent = socket.send_fds(self._ours, [message], [lock])
         self._ours.sendall(message[sent:])

@@ -61,8 +61,8 @@ async def collect(run: RunContext, step: PlannedStep) -> Result:
     target = run.folder / "artifacts"
     target.mkdir(mode=0o700, exist_ok=True)
 
-    def on_progress(done: int, total: int) -> None:
-        run.stage("fetching", size(done))
+    def on_progress(done: int, total: int, name: str) -> None:
+        run.stage("fetching", name)
 
     try:
         with run.wait("transfer"):
@@ -70,8 +70,10 @@ async def collect(run: RunContext, step: PlannedStep) -> Result:
     except LabError as error:
         run.note(f"artifacts: {error.message}", level="warn")
         return Result("skipped", error.message)
+    for problem in fetched.problems:
+        run.note(f"artifacts: {problem}", level="warn")
     point(COLLECTED)
-    return Result(detail=f"{fetched.files} files, {size(fetched.bytes)}")
+    return Result(detail=f"{len(fetched.files)} files, {size(fetched.bytes)}")
 
 
 async def keep_vm(run: RunContext) -> str:

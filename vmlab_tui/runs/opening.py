@@ -17,7 +17,7 @@ from vmlab_tui.base.errors import Refused, StepError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.text import clean
-from vmlab_tui.guests.cloudinit import wait_cloud_init
+from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key
 from vmlab_tui.guests.waiting import Stage, wait_ready
@@ -238,13 +238,11 @@ def watchers(run: RunContext) -> Watchers:
 
 async def cloud_init(run: RunContext, step: PlannedStep) -> Result:
     with run.wait("cloud-init"):
-        ended = await wait_cloud_init(
-            run.guest, Deadline(step.timeout), on_stage=lambda stage, detail="": run.stage(str(stage), detail)
-        )
+        ended = await wait_cloud_init(run.guest, Deadline(step.timeout), on_stage=run.stage)
         await save_cloud_init_log(run)
-    if ended.state == "absent":
+    if ended.state is CloudInitState.ABSENT:
         return Result("skipped", "there is no cloud-init in this guest")
-    if ended.errors or ended.state == "error":
+    if ended.errors or ended.state is CloudInitState.ERROR:
         lines = [clean(line) for line in ended.errors] or ["it ended with an error and named none"]
         raise StepError(
             "cloud-init: " + "\n".join(line for line in lines),

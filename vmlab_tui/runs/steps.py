@@ -48,28 +48,25 @@ async def profile_step(run: RunContext, step: PlannedStep) -> Result:
 async def _copy(run: RunContext, step: PlannedStep, what: CopyStep) -> Result:
     told = 0.0
 
-    def on_progress(done: int, total: int) -> None:
+    def on_progress(done: int, total: int, name: str) -> None:
         nonlocal told
         if time.monotonic() - told >= _PROGRESS_SECONDS or done == total:
             told = time.monotonic()
-            run.progress(done, total, "bytes", f"{size(done)} of {size(total)}")
+            run.progress(done, total, "bytes", name)
 
-    try:
-        with run.wait("transfer"):
-            sent = await asyncio.wait_for(
-                send_tree(
-                    run.guest,
-                    what.src,
-                    what.to,
-                    exclude=what.exclude,
-                    delete=what.delete,
-                    owner=what.owner,
-                    on_progress=on_progress,
-                ),
-                step.timeout,
-            )
-    except TimeoutError as error:
-        raise DeadlineError(f"copy of {what.src}: not done within {duration(step.timeout)}") from error
+    with run.wait("transfer"):
+        sent = await send_tree(
+            run.guest,
+            what.src,
+            what.to,
+            exclude=what.exclude,
+            delete=what.delete,
+            owner=what.owner,
+            on_progress=on_progress,
+            timeout=step.timeout,
+        )
+    for name in sent.left_out:
+        run.note(f"step '{step.name}' leaves out {name}: neither file, folder nor link", level="warn")
     point(COPY_DONE)
     return Result(detail=f"{sent.files} files, {size(sent.bytes)} sent, {sent.skipped} unchanged")
 

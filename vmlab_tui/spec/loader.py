@@ -235,7 +235,8 @@ def parse_yaml(raw: bytes, file: str) -> Document:
         raise SpecErrors(file, [Problem(file, line, column, "", what, "YAML")]) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 1
-        found = f"the character {error.character!r}"
+        bad = chr(error.character) if isinstance(error.character, int) else error.character
+        found = f"the character {bad!r}"
         raise SpecErrors(file, [Problem(file, line, 1, "", found, "printable text")]) from error
     return Document(
         file,

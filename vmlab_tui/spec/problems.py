@@ -30,12 +30,12 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        parts = [f"{where}: {self.field}" if self.field else where]
+        parts = []
         if self.found:
             parts.append(f"found {self.found}")
         if self.allowed:
             parts.append(f"allowed: {self.allowed}")
-        text = "; ".join(parts)
+        text = ": ".join(part for part in (where, self.field, "; ".join(parts)) if part)
         return f"{text}; did you mean '{self.nearest}'?" if self.nearest else text
 
 

@@ -24,10 +24,12 @@ async def known_recipe(name: str) -> bool:
 
 async def build(ctx: Context, ref: str) -> Image:
     """Build, prove and publish the image of a recipe, telling the front how it goes."""
-    from vmlab_tui.runs.imagebuild import build_image
     from vmlab_tui.spec.recipe import load_recipe
 
     recipe = await blocking(lambda: load_recipe(ref))
+
+    from vmlab_tui.runs.imagebuild import build_image
+
     async with ctx.host() as host:
         image = await build_image(ctx.lab.store, host, recipe, on_event=ctx.front.status)
     ctx.front.say(f"image '{image.name}' is ready: {size(image.disk_size)}")
@@ -104,9 +106,6 @@ as it is.
     )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        from vmlab_tui.images.store import add_image, open_store
-        from vmlab_tui.verbs.images import image_json
-
         file = Path(args.text("file"))
         name = args.optional("name") or file.name.partition(".")[0]
         if not is_name(name):
@@ -116,6 +115,10 @@ as it is.
         digest = args.optional("sha256")
         if digest is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", digest):
             raise UsageError(f"--sha256 '{digest[:80]}': not 64 hexadecimal digits", hint=f"sha256sum {file}")
+
+        from vmlab_tui.images.store import add_image, open_store
+        from vmlab_tui.verbs.images import image_json
+
         async with ctx.host(readonly=True) as host:
             facts = await host.facts()
         await blocking(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import Exit
 from vmlab_tui.base.text import clean, clean_line
-from vmlab_tui.base.units import duration, size
+from vmlab_tui.base.units import size, span
 from vmlab_tui.verbs.secrets import refuse_secret_sets
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb, blocking, pairs
 from vmlab_tui.verbs.words import cut, table
@@ -127,10 +127,10 @@ class ProfileShow(Verb):
                 "at the end",
                 f"passed: {profile.on_pass}, failed: {profile.on_fail or 'keep (destroy where CI=true)'}",
             ),
-            ("limits", f"{duration(profile.max_duration)} in all; a kept VM {duration(profile.ttl)}"),
+            ("limits", f"{span(profile.max_duration)} in all; a kept VM {span(profile.ttl)}"),
         ]
         steps = [
-            (f"{at:>2}", step.kind, cut(step.name, 40), f"at most {duration(step.timeout)}")
+            (f"{at:>2}", step.kind, cut(step.name, 40), f"at most {span(step.timeout)}")
             for at, step in enumerate(profile.steps, 1)
         ]
         checks = [(cut(check.label, 60), check.component or "") for check in profile.checks]

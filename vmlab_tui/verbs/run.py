@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import Exit, Refused, UsageError
-from vmlab_tui.base.units import duration
+from vmlab_tui.base.units import span
 from vmlab_tui.verbs.secrets import refuse_secret_sets, refuse_values
-from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param, Verb, pairs
+from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param, Verb, blocking, pairs
 from vmlab_tui.verbs.words import table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ wait RUN follows it again.
 
 Ctrl-C asks the run to end as it would have by --on-fail; a second Ctrl-C destroys its VM at once.
 
-A missing image that vmlab knows a recipe for is built first; at a terminal you are asked.
+A missing image is built first if there is a recipe for it; at a terminal you are asked.
 
 Secrets are never taken from the command line. Export them and name them with --env, or use
 --env-file."""
@@ -120,6 +120,8 @@ Secrets are never taken from the command line. Export them and name them with --
     )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
+        from vmlab_tui.spec.profile import load_profile
+
         request = self.request(args)
         junit = args.path("junit")
         check_junit(junit)
@@ -129,6 +131,8 @@ Secrets are never taken from the command line. Export them and name them with --
                 hint="leave --detach and --plan away, or use vmlab runs wait RUN --junit FILE",
             )
         await refuse_secret_sets(request.profile, request.sets)
+        # errors in the profile are told without libvirt
+        await blocking(lambda: load_profile(request.profile, request.sets))
 
         from vmlab_tui.runs import client
 
@@ -228,7 +232,7 @@ def plan_lines(prepared: Prepared) -> tuple[str, ...]:
             f"{step.number:>2}",
             step.kind,
             step.name,
-            f"at most {duration(step.timeout)}" if step.timeout else "",
+            f"at most {span(step.timeout)}" if step.timeout else "",
         )
         for step in plan.steps
     ]

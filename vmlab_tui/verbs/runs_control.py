@@ -64,11 +64,12 @@ Secrets are not stored anywhere, so a run that has some needs them again."""
     params = (RUN, DETACH, ENV, ENV_FILE, JUNIT)
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
+        names = args.many("env")
+        refuse_values(names)
+
         from vmlab_tui.runs import client
         from vmlab_tui.spec.env import resolve_env
 
-        names = args.many("env")
-        refuse_values(names)
         junit = args.path("junit")
         check_junit(junit)
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))

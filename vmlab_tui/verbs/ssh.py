@@ -26,6 +26,7 @@ The exit code is the command's own; 255 means that SSH itself failed."""
     examples = (
         ("vmlab ssh last", "a shell in the newest run's VM"),
         ("vmlab ssh last -- systemctl status web", "one command"),
+        ("vmlab ssh last -- 'cd /srv; ls | wc -l'", "one word is a line for the guest's shell"),
         ("vmlab ssh web-7f3a -- sudo -i", "a shell as root, by the VM's name"),
     )
     areas = ("lab", "runs")
@@ -49,13 +50,15 @@ The exit code is the command's own; 255 means that SSH itself failed."""
     )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        from vmlab_tui.guests.terminal import ssh_argv
+        from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
         from vmlab_tui.runs import client
 
         uuid = await blocking(lambda: find_vm(ctx.lab, args.text("target")))
         endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, uuid))
         known_hosts = ctx.lab.store.vm(uuid) / "known_hosts"
-        argv = ssh_argv(endpoint, list(args.many("command")) or None, known_hosts)
+        await blocking(lambda: write_known_hosts(endpoint, known_hosts))
+        command = list(args.many("command")) or None
+        argv = ssh_argv(endpoint, command, known_hosts, tty=ctx.front.on_terminal)
         return Outcome(exit=await ctx.front.terminal(argv))
 
 

@@ -149,6 +149,11 @@ class Front(Protocol):
         ...
 
     @property
+    def on_terminal(self) -> bool:
+        """Whether input and output are a terminal's, for a program that takes it over."""
+        ...
+
+    @property
     def colour(self) -> bool:
         """Whether colours of a guest's own may be shown."""
         ...
