@@ -1,0 +1,171 @@
+"""Fixtures for every room: a lab of one's own, images, guests in seconds, and a last look round."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import leftovers
+from vmlab_tui.base.paths import Store
+
+if TYPE_CHECKING:
+    from tests.support.lab import Vm
+    from vmlab_tui.guests.endpoint import Endpoint
+    from vmlab_tui.hosts.host import Host
+    from vmlab_tui.images.store import Image
+
+URI = leftovers.URI
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails the session if a domain, process, port, mount, loop device or file is there that was not.
+
+    All of them only in script/test, which sets VMLAB_TEST_ALONE: several sessions may share a machine while
+    people work, so otherwise only processes of this session count.
+    """
+    os.environ[leftovers.MARK] = secrets.token_hex(8)
+    before = leftovers.look()
+    yield
+    alone = os.environ.get("VMLAB_TEST_ALONE") == "1"
+    for _ in range(50):
+        left = leftovers.look().more_than(before) if alone else leftovers.own_processes()
+        if not left:
+            return
+        time.sleep(0.2)  # a process that was told to end is given ten seconds
+    pytest.fail("left behind by the tests:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def lab_store(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An empty store for `qemu:///system`, also in the environment of what the test starts.
+
+    Afterwards no domain may name it and no VM directory may be in it; it is removed in any case.
+    """
+    from tests.support import lab
+
+    store = lab.new_store()
+    monkeypatch.setenv("VMLAB_STORE", str(store.root))
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", URI)
+    try:
+        yield store
+    finally:
+        swept = asyncio.run(lab.sweep(store))
+        folders = [path.name for path in store.vms.iterdir()] if store.vms.is_dir() else []
+        shutil.rmtree(store.root)
+    assert not swept, f"domains left in the store: {swept}"
+    assert not folders, f"VM directories left in the store: {folders}"
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    """A connection to this machine's libvirt."""
+    from vmlab_tui.hosts.host import Host
+
+    async with Host.open(URI) as opened:
+        yield opened
+
+
+def _checked(image: Image, store: Store) -> Iterator[tuple[Store, Image]]:
+    from tests.support import lab
+
+    yield store, image
+    assert lab.digest(store.images / image.file) == image.digest, f"the image {image.name} was changed"
+
+
+@pytest.fixture(scope="session")
+def tiny_built() -> Iterator[tuple[Store, Image]]:
+    """The tiny guest in a store of the session's; its digest must be the same at the end."""
+    from tests.support import lab
+    from tests.support.tiny import build
+
+    store = lab.new_store()
+    try:
+        yield from _checked(
+            lab.put_image(store, lab.tiny_sidecar(build.recipe_hash()), lab.tiny_file()), store
+        )
+    finally:
+        shutil.rmtree(store.root)
+
+
+@pytest.fixture(scope="session")
+def debian_built() -> Iterator[tuple[Store, Image]]:
+    """The shipped Debian 12 image, built once per machine and recipe; unchanged at the end."""
+    from tests.support import lab
+
+    store, image = lab.debian_image("debian-12")
+    yield from _checked(image, store)
+
+
+@pytest.fixture
+def tiny_image(lab_store: Store, tiny_built: tuple[Store, Image]) -> str:
+    """The name of the tiny guest's image in `lab_store`."""
+    from tests.support import lab
+
+    store, image = tiny_built
+    return lab.put_image(lab_store, image, store.images / image.file).name
+
+
+@pytest.fixture
+def debian_image(lab_store: Store, debian_built: tuple[Store, Image]) -> str:
+    """The name of the Debian image in `lab_store`."""
+    from tests.support import lab
+
+    store, image = debian_built
+    return lab.put_image(lab_store, image, store.images / image.file).name
+
+
+def _template(built: tuple[Store, Image], *, memory: int, settle: str = "") -> Iterator[Vm]:
+    from tests.support import lab
+
+    source, image = built
+    store = lab.new_store()
+    try:
+        here = lab.put_image(store, image, source.images / image.file)
+        yield asyncio.run(lab.make_template(store, here, memory=memory, settle=settle))
+    finally:
+        asyncio.run(lab.sweep(store))
+        shutil.rmtree(store.root)
+
+
+@pytest.fixture(scope="session")
+def debian_template(debian_built: tuple[Store, Image]) -> Iterator[Vm]:
+    """A Debian guest, booted once: the tests get forks of its memory snapshot."""
+    yield from _template(debian_built, memory=768 * 2**20, settle="cloud-init status --wait")
+
+
+@pytest.fixture(scope="session")
+def tiny_template(tiny_built: tuple[Store, Image]) -> Iterator[Vm]:
+    """The same with the tiny guest."""
+    yield from _template(tiny_built, memory=192 * 2**20)
+
+
+async def _forked(host: Host, vm: Vm) -> AsyncIterator[Endpoint]:
+    from tests.support import lab
+
+    fork = await lab.fork_of(host, vm)
+    try:
+        yield fork.endpoint
+    finally:
+        await lab.remove(host, fork)
+
+
+@pytest.fixture
+async def template(host: Host, debian_template: Vm) -> AsyncIterator[Endpoint]:
+    """A running Debian guest of the test's own, up in about three seconds."""
+    async for endpoint in _forked(host, debian_template):
+        yield endpoint
+
+
+@pytest.fixture
+async def tiny_guest(host: Host, tiny_template: Vm) -> AsyncIterator[Endpoint]:
+    """A running tiny guest of the test's own, up in about a second. No systemd, no cloud-init, no bash."""
+    async for endpoint in _forked(host, tiny_template):
+        yield endpoint

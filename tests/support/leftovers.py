@@ -1,0 +1,96 @@
+"""What this machine has that a test might leave behind: taken before and after the suite."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmlab_tui.base.paths import Store
+from vmlab_tui.lab import ports
+
+URI = "qemu:///system"
+MARK = "VMLAB_TEST_SESSION"
+"""Set for the session, so that every process a test starts, however detached, can be known by it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that must be the same after the suite; each set holds lines for a person."""
+
+    domains: frozenset[str]
+    processes: frozenset[str]
+    listening: frozenset[str]
+    mounts: frozenset[str]
+    loops: frozenset[str]
+    files: frozenset[str]
+
+    def more_than(self, before: World) -> list[str]:
+        """What is here and was not ``before``."""
+        return [
+            f"{kind}: {thing}"
+            for kind, here in vars(self).items()
+            for thing in sorted(here - getattr(before, kind))
+        ]
+
+
+def _domains() -> Iterator[str]:
+    listed = subprocess.run(
+        ["virsh", "-q", "-c", URI, "list", "--all", "--uuid", "--name"], capture_output=True, text=True
+    )
+    yield from (line.strip() for line in listed.stdout.splitlines() if line.strip())
+
+
+def own_processes() -> list[str]:
+    """Living processes, however detached, that a test of this session started."""
+    return sorted(line for line, ours in _processes() if ours)
+
+
+def _processes() -> Iterator[tuple[str, bool]]:
+    """What lives, as a line, and whether this session started it; of foreign ones only QEMU and dnsmasq."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            ours = f"{MARK}={os.environ.get(MARK, '-')}\0".encode() in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if words and (ours or re.match(r"\S*(qemu-system|dnsmasq)", words)):
+            yield f"{folder.name} {words[:160].strip()}", ours
+
+
+def _listening() -> Iterator[str]:
+    """TCP ports of the registry's range in use on this machine."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        address, state = line.split()[1], line.split()[3]
+        port = int(address.rpartition(":")[2], 16)
+        if state == "0A" and ports.FIRST <= port <= ports.LAST:
+            yield str(port)
+
+
+def _files() -> Iterator[str]:
+    """Entries of the temporary folder for disks, and of a store outside it should a test stray there."""
+    roots = [Path("/var/tmp")]
+    for place in (Path("/var/lib/vmlab"), Path.home() / ".local/share/vmlab"):
+        store = Store(place)
+        roots += [store.images, store.vms, store.runs, store.trash]
+    for root in roots:
+        if root.is_dir():
+            yield from (str(path) for path in root.iterdir() if not path.name.startswith("systemd-private"))
+
+
+def look() -> World:
+    """The machine as it is now."""
+    loops = Path("/sys/block").glob("loop*/loop/backing_file")
+    return World(
+        domains=frozenset(_domains()),
+        processes=frozenset(line for line, _ in _processes()),
+        listening=frozenset(_listening()),
+        mounts=frozenset(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
+        loops=frozenset(f"{path.parts[3]} {path.read_text().strip()}" for path in loops),
+        files=frozenset(_files()),
+    )
