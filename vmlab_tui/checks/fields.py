@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -74,6 +74,19 @@ class _Measured:
         return {"anyOf": [{"type": "string", "pattern": _whole(self.pattern)}, number]}
 
 
+class _Same:
+    """Added to a Literal of one value: Python takes true for 1 and 1 for true, JSON and people do not."""
+
+    def check(self, value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        made = handler(value)
+        if type(made) is not type(value):
+            handler("neither")  # raises the Literal's own error
+        return made
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self.check, handler(source))
+
+
 class _AsText:
     """Text, or a number or truth value that becomes text: what an environment variable may be."""
 
@@ -113,6 +126,8 @@ class _Regex:
 
 
 Pattern = Annotated[str, _Regex()]
+One = Annotated[Literal[1], _Same()]
+Yes = Annotated[Literal[True], _Same()]
 Seconds = Annotated[float, _Measured(_DURATION, "a duration above 0 such as 30s, 2m or 1h30m", False)]
 """Seconds; people write ``30s``, ``2m``, ``1h30m`` or a number of seconds."""
 

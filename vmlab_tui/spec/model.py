@@ -15,6 +15,7 @@ from vmlab_tui.checks.fields import (
     Line,
     Matching,
     Name,
+    One,
     Port,
     Seconds,
 )
@@ -67,7 +68,7 @@ class Vm(Strict):
 class Common(Strict):
     """What a profile has in both its forms. Durations in seconds."""
 
-    schema_: Literal[1] = Field(alias="schema", description="version of this file format")
+    schema_: One = Field(alias="schema", description="version of this file format")
     name: Name = Field(description="the profile's name; its VMs and runs are called after it")
     description: Line = Field("", description="one line for lists")
     image: Name = Field(description="the image in the store that the VM starts from")

@@ -192,9 +192,10 @@ class _Maker:
         if isinstance(form, CopyForm):
             what = form.copy_
             source = self.path((*place, "copy", "from"), what.source)
+            # without a source there is a problem, and nobody gets the step
             return CopyStep(
                 **_common(form, "copy", f"copy {what.source}"),
-                src=source,
+                src=source or self.folder,
                 to=what.to,
                 exclude=what.exclude,
                 delete=what.delete,
@@ -232,7 +233,7 @@ class _Maker:
         )
 
     def script(self, place: Place, path: Path | None) -> str:
-        if path is None or not path.exists():
+        if path is None:
             return ""
         if not path.is_file():
             self.blame(place, short(str(path)), "a file")
@@ -251,21 +252,22 @@ class _Maker:
             self.blame(place, "an empty or binary file", "a shell script")
         return text
 
-    def path(self, place: Place, text: str) -> Path:
+    def path(self, place: Place, text: str) -> Path | None:
         """``text`` resolved, links included; it must exist, and inside the folder unless that is allowed."""
         try:
             path = (self.folder / text).resolve()
             there = path.exists()
         except (OSError, RuntimeError):  # a name too long, a loop of links
             self.blame(place, short(text), "a file or folder that can be looked at")
-            return self.folder
+            return None
         if not self.written.allow_outside and not path.is_relative_to(self.folder):
             self.blame(
                 place,
                 f"{short(text)}, which is {path}",
                 f"a path inside {self.folder} (or set allow_outside: true)",
             )
-        elif not there:
+            return None
+        if not there:
             siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
             self.blame(
                 place,
@@ -273,6 +275,7 @@ class _Maker:
                 f"a file or folder that exists; there is no {path}",
                 nearest(path.name, siblings),
             )
+            return None
         return path
 
     def check(self, form: Any) -> CheckSpec:

@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vmlab_tui.base.errors import UsageError
 from vmlab_tui.base.paths import config_dir, shipped
-from vmlab_tui.checks.fields import Bytes, Label, Line, Matching, Name, Package, Script, Seconds, UnixName
+from vmlab_tui.checks.fields import (
+    Bytes,
+    Label,
+    Line,
+    Matching,
+    Name,
+    One,
+    Package,
+    Script,
+    Seconds,
+    UnixName,
+)
 from vmlab_tui.spec.loader import read_document
 from vmlab_tui.spec.problems import SpecErrors, nearest
 from vmlab_tui.spec.validate import require
@@ -31,7 +42,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal[1] = Field(alias="schema", description="version of this file format")
+    schema_: One = Field(alias="schema", description="version of this file format")
     name: Name = Field(description="the image's name in the store")
     description: Line = Field("", description="one line for lists")
     suite: Annotated[str, Matching(r"[a-z][a-z0-9-]{1,31}", "a suite such as bookworm")] = Field(

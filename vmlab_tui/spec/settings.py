@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vmlab_tui.base.paths import config_dir
-from vmlab_tui.checks.fields import Matching
+from vmlab_tui.checks.fields import Matching, One
 from vmlab_tui.spec.loader import read_document
 from vmlab_tui.spec.validate import require
 
@@ -25,7 +25,7 @@ class _File(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal[1] = Field(1, alias="schema", description="version of this file format")
+    schema_: One = Field(1, alias="schema", description="version of this file format")
     uri: Uri | None = Field(None, description="libvirt host that is used when none is named")
     store: Folder | None = Field(None, description="the lab directory")
     profiles: tuple[Folder, ...] = Field((), description="more folders with profiles")

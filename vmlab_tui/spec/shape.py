@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
@@ -20,6 +20,7 @@ from vmlab_tui.checks.fields import (
     Seconds,
     Unit,
     UnixName,
+    Yes,
 )
 from vmlab_tui.checks.params import form
 from vmlab_tui.checks.registry import KINDS, Kind
@@ -104,7 +105,7 @@ class RunForm(StepForm):
 class RebootForm(StepForm):
     """Restart the guest and wait until it answers again."""
 
-    reboot: Literal[True]
+    reboot: Yes
 
 
 class WaitSeconds(Strict):
