@@ -7,6 +7,7 @@ import binascii
 import html
 import itertools
 import json
+import math
 import shlex
 import shutil
 import subprocess
@@ -145,6 +146,14 @@ def test_what_bash_really_prints(secret: str, command: str) -> None:
     shown = Masker([secret]).mask(printed)
     assert MASK in shown, printed
     assert not leaks(secret, shown), shown
+
+
+@pytest.mark.parametrize("before", [b"", b"a", b"ab", b"abc"])
+@pytest.mark.parametrize("after", [b"", b"x", b"xy"])
+def test_inside_base64_only_characters_shared_with_neighbours_are_left(before: bytes, after: bytes) -> None:
+    encoded = base64.b64encode(before + TOKEN.encode() + after)
+    first, last = math.ceil(len(before) * 8 / 6), (len(before) + len(TOKEN)) * 8 // 6
+    assert Masker([TOKEN]).mask(encoded) == encoded[:first] + MASK + encoded[last:]
 
 
 def test_nothing_is_held_back_without_need() -> None:

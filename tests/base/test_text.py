@@ -86,6 +86,7 @@ def test_every_single_cut(piece: bytes, sgr: bool) -> None:
     ),
     st.lists(st.integers(0, 10_000), max_size=12),
 )
+@example(["x" * 127, "\x1b[1;31m", "y" * 128, "\x1b[1;31m"], [])
 def test_lines_are_split_the_same_in_any_chunks(words: list[str], cuts: list[int]) -> None:
     raw = "".join(words).encode()
     text = in_chunks(raw, cuts, sgr=True, limit=128)
