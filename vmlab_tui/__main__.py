@@ -8,7 +8,8 @@ _WELCOME = """\
 vmlab: why did provisioning fail, and how do I get back to a good state?
 
   vmlab run quickstart        a first run: boots a VM, provisions it, checks it
-  vmlab run ./profile.yaml    a profile of your own      (vmlab profile show quickstart)
+  vmlab run ./profile.yaml    a profile of your own
+  vmlab profile list          the profiles there are
   vmlab ls                    the VMs, yours and foreign ones
   vmlab runs list             the runs, and how they ended
   vmlab runs logs last        what the failing step said

@@ -13,7 +13,7 @@ from vmlab_tui.base.units import duration
 from vmlab_tui.cli.events import amount, line_of, step_title
 from vmlab_tui.cli.style import Style
 from vmlab_tui.journal.events import Event
-from vmlab_tui.journal.state import RunState, StepState
+from vmlab_tui.journal.state import CheckState, RunState, StepState
 from vmlab_tui.runs.plan import Plan
 from vmlab_tui.verbs.words import cut, moment
 
@@ -106,10 +106,7 @@ class Live:
         if event.kind == "step_finished":
             self._keep(self._finished(state.steps[int(str(event.data["number"]))]))
         elif event.kind == "check_result":
-            mark = "ok" if event.data["state"] in ("passed",) else str(event.data["state"])
-            self._keep(
-                f"{self._mark(mark)}      {clean_line(str(event.data['check']), self._style.columns - 14)}"
-            )
+            self._keep(self._check(state.checks[-1]))
         elif event.kind in ("note", "paused", "continued", "end_requested", "worker_started"):
             if text := line_of(event, self._plan):
                 self._keep("        " + cut(text, self._style.columns - 9))
@@ -175,6 +172,11 @@ class Live:
         mark = "FAIL" if step.state == "failed" else step.state
         detail = clean_line(step.detail) if step.state != "ok" else ""
         return self._mark(mark) + cut(f"{self._row(step.number, step.seconds)}  {detail}".rstrip(), width - 4)
+
+    def _check(self, check: CheckState) -> str:
+        detail = f": {check.detail}" if check.state != "passed" and check.detail else ""
+        text = cut(clean_line(check.check + detail), self._style.columns - 9)
+        return f"{self._mark('ok' if check.state == 'passed' else check.state)}    {text}"
 
     def _row(self, number: int, seconds: float) -> str:
         title = cut(step_title(self._plan, number), 31)

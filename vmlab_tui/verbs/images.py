@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.text import clean_line
@@ -29,7 +30,7 @@ class ImageList(Verb):
         from vmlab_tui.images.store import list_images
 
         images = await blocking(lambda: list_images(ctx.lab.store))
-        fresh = {image.name: await blocking(lambda image=image: freshness(image)) for image in images}
+        fresh = {image.name: await blocking(partial(freshness, image)) for image in images}
         data: JsonValue = {
             "schema": 1,
             "store": str(ctx.lab.store.images),
@@ -75,6 +76,7 @@ class ImageShow(Verb):
             ("source", clean_line(str(image.source or "-"))),
             ("recipe", f"{image.recipe or '-'} ({await blocking(lambda: freshness(image))})"),
             ("firmware", image.firmware),
+            ("proven", "booted and answered SSH" if image.proven else "not booted yet"),
             ("login", image.user or "-"),
             ("used by", ", ".join(users) or "no VM"),
         ]

@@ -22,8 +22,8 @@ class Ls(Verb):
     words = ("ls",)
     help = "List VMs: ours with run and lease, others marked foreign"
     long_help = """\
-Ours are the VMs with a lease in the store. Everything else on the connection is foreign: vmlab
-shows it and leaves it alone. 'no domain' is a VM of which only files are left."""
+Ours are the VMs with a lease in the store. Everything else on the connection is foreign:
+it is shown and left alone. 'no domain' is a VM of which only files are left."""
     examples = (
         ("vmlab ls", ""),
         ("vmlab ls --own --json", "only ours, for a program"),
