@@ -1,1 +1,1 @@
-"""The image store, qcow2 headers, qemu-img, seeds, image building."""
+"""Disk images: headers, qemu-img, the store, seeds, and building from recipes."""
