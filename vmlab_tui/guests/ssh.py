@@ -113,7 +113,7 @@ class Guest:
             raise DeadlineError(f"{what}: not done within {timeout:g} s") from error
         if status is None and signal is None:
             raise Dropped(f"{what}: the connection dropped before the command had ended")
-        return Output(status=255 if status is None else status, out=out, err=err)
+        return Output(status=255 if status is None or signal is not None else status, out=out, err=err)
 
     async def _exchange(
         self, process: asyncssh.SSHClientProcess[bytes], data: bytes | None

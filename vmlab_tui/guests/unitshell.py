@@ -125,10 +125,11 @@ rm -f out pid.$$ "$0"
 
 _STATE = f"""
 say() {{ echo "{MARK} $*" >&2; }}
-alive() {{ # is process $p, started at $t, still there
+alive() {{ # is process $p, started at $t, still there; with an argument also as a zombie
+  zombie=${{1:-Z}}
   {{ read -r stat </proc/$p/stat; }} 2>/dev/null || return 1
   set -- ${{stat##*) }}
-  [ "${{20}}" = "$t" ] && [ "$1" != Z ]
+  [ "${{20}}" = "$t" ] && [ "$1" != "$zombie" ]
 }}
 look() {{ # sets phase and detail
   phase=absent detail=-
@@ -140,6 +141,7 @@ look() {{ # sets phase and detail
   elif [ "$b" != "$now" ]; then phase=lost detail=boot
   elif alive; then phase=running
   elif [ -e "$D/status" ] && read -r detail <"$D/status"; then phase=ended
+  elif [ -e "$D/killed" ]; then phase=running detail=killed # whoever ends it is about to write how
   else phase=lost detail=died; fi
 }}
 nap() {{ sleep "$1" 2>/dev/null || sleep 1; }}
@@ -254,7 +256,7 @@ pids() {{
     [ ! -r $f ] || cat $f
   done
   # a process number is not used again while a session has it; another process under it means all are gone
-  [ ! -e /proc/$p ] || alive || return
+  [ ! -e /proc/$p ] || alive or-zombie || return
   for f in /proc/[0-9]*/stat; do
     {{ read -r line <$f; }} 2>/dev/null || continue
     set -- ${{line##*) }}
@@ -273,6 +275,7 @@ look
 rm -f {SECRETS}/{name}.*
 if [ $phase = running ] || [ "$detail" = died ]; then
   mark=143
+  : >"$D/killed"
   finish TERM {max(1, round(grace / 0.2))} || {{ mark=137; finish KILL 25; }}
   echo $mark >"$D/status.$$"
   ln "$D/status.$$" "$D/status" 2>/dev/null
