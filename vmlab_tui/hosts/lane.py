@@ -56,10 +56,10 @@ class Lane:
         try:
             done, _ = await asyncio.wait({waiting}, timeout=timeout)
         except asyncio.CancelledError:
-            waiting.cancel()
+            future.cancel()  # at once; cancelling ``waiting`` would take the loop's next turn
             raise
         if not done:
-            waiting.cancel()
+            future.cancel()
             raise DeadlineError(
                 f"{what}: not done within {timeout:g} s",
                 hint="libvirt does not answer; earlier calls still hang" if stuck else "",
