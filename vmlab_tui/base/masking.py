@@ -7,7 +7,7 @@ import html
 import json
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 MASK = b"[masked]"
 
@@ -206,7 +206,6 @@ def _literals(text: str) -> set[str]:
     for safe in ("", "/", "/:", "!'()*", "!'()*~", "-_.!~*'();/?:@&=+$,#"):  # Python, curl, JavaScript
         for encoded in (_quote(text, safe), _quote(text, safe).replace("%20", "+")):
             forms.add(encoded)
-    forms.add(quote_plus(text.encode("utf-8", "surrogateescape")))
     for ascii_only in (True, False):
         once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
         twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
