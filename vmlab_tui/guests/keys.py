@@ -25,6 +25,11 @@ class HostKey:
     public: str
 
 
+def warm_up() -> None:
+    """Import the SSH library (0.15 s) now, for a process that has nothing better to do."""
+    import asyncssh  # noqa: F401
+
+
 def _new(comment: str) -> HostKey:
     import asyncssh  # takes 0.15 s to import, and most commands need no SSH
 

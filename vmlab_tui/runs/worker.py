@@ -18,6 +18,7 @@ from pathlib import Path
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.text import Masker
+from vmlab_tui.guests.keys import warm_up
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.log import Journal
@@ -79,6 +80,7 @@ def main() -> None:
     # closing the terminal, or Ctrl-C in it, is not for us
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warm_up()
     with socket.socket(fileno=os.dup(0)) as caller:
         message, lock, *_ = socket.recv_fds(caller, _CHUNK, 1)
         while more := caller.recv(_CHUNK):

@@ -137,15 +137,17 @@ Secrets are never taken from the command line. Export them and name them with --
         from vmlab_tui.runs import client
 
         plan_only = args.flag("plan")
-        prepared = await self._prepare(ctx, request, build_image=not plan_only)
         if plan_only:
+            prepared = await self._prepare(ctx, request, build_image=False)
             refused = Exit.REFUSED if prepared.refused else Exit.PASSED
             return Outcome(plan_json(prepared), plan_lines(prepared), refused)
-        for finding in prepared.findings:
-            if finding.level == "warn":
-                ctx.front.say(f"warning: {finding.what}: {finding.detail}")
-        refuse(prepared)
-        run_id = await client.start(ctx.lab, prepared)
+        with client.SpareWorker() as worker:
+            prepared = await self._prepare(ctx, request, build_image=True)
+            for finding in prepared.findings:
+                if finding.level == "warn":
+                    ctx.front.say(f"warning: {finding.what}: {finding.detail}")
+            refuse(prepared)
+            run_id = await client.start(ctx.lab, prepared, worker)
         if args.flag("detach"):
             return Outcome(
                 {"run": run_id},
@@ -197,7 +199,13 @@ Secrets are never taken from the command line. Export them and name them with --
             async with ctx.host() as host:
                 return await prepare(ctx.lab, host, request)
         except MissingImage as error:
-            if not build_image or not await known_recipe(error.name):
+            if not await known_recipe(error.name):
+                raise Refused(
+                    error.message,
+                    hint=f"there is no recipe of that name either; import it: vmlab image add FILE --name "
+                    f"{error.name}\nor boot another: --image NAME (vmlab image list)",
+                ) from error
+            if not build_image:
                 raise
             ctx.front.say(f"the image '{error.name}' is not in the store yet")
             if ctx.front.interactive and not await ctx.front.confirm(
@@ -230,7 +238,7 @@ def plan_lines(prepared: Prepared) -> tuple[str, ...]:
     rows = [
         (
             f"{step.number:>2}",
-            step.kind,
+            step.kind if step.index is not None else "",
             step.name,
             f"at most {span(step.timeout)}" if step.timeout else "",
         )
