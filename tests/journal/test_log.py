@@ -34,7 +34,7 @@ def three(path: Path) -> Path:
     with Journal.append(path) as journal:
         journal.write("run_created", run_id="r1", profile="p", plan_sha="abc")
         journal.write("note", text="it's “quoted” \x7f ende")
-        journal.write("intent", what="domain", id="u-1")
+        journal.write("intent", what="domain", id="u-\x7f1")
     return path
 
 
