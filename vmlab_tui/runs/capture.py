@@ -38,7 +38,7 @@ class ConsoleCapture:
         """Copy until cancelled; the last bytes are copied then."""
         try:
             while True:
-                await asyncio.to_thread(self.copy)
+                self.copy()  # some KiB from the page cache: not worth a thread that cancelling would not stop
                 await asyncio.sleep(_EVERY)
         finally:
             self.close()

@@ -35,6 +35,9 @@ from vmlab_tui.runs.worker import JOURNAL, identity
 
 RUN_CREATED = declare("run.created", "the run's directory exists, no worker was started")
 LOCK = "lock"
+RESERVE = ".reserve"
+RESERVE_BYTES = 1 << 16
+"""A file that is given up when a run is ended, so that this can be journaled on a full disk."""
 _POLL = 0.05
 
 
@@ -125,6 +128,7 @@ def create(lab: Lab, prepared: Prepared) -> Path:
     with Journal.append(folder / JOURNAL) as journal:
         journal.write("run_created", run_id=plan.run_id, profile=plan.profile.name, plan_sha=plan.sha)
     fsync_dir(lab.store.runs)
+    (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
     point(RUN_CREATED)
     return folder
 
@@ -251,6 +255,7 @@ async def _end_here(lab: Lab, view: RunView, host: Host, how: str, by: str) -> E
     store = lab.store
     until: str | None = None
     removed: list[Thing] = []
+    (view.folder / RESERVE).unlink(missing_ok=True)
     with Journal.append(view.folder / JOURNAL) as journal:
 
         def write(kind: str, **data: object) -> None:

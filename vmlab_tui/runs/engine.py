@@ -14,6 +14,7 @@ from vmlab_tui.base.errors import Exit, LabError, Refused, StepError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.text import Masker
 from vmlab_tui.base.units import duration
+from vmlab_tui.guests.units import UnitLost
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.runs import closing, opening
 from vmlab_tui.runs.capture import ConsoleCapture
@@ -154,6 +155,9 @@ class Engine:
             status = error.status if isinstance(error, ScriptFailed) else None
             finished("failed", _told(error), status)
             return Outcome("failed", Exit.FAILED, _told(error), step.number)
+        except UnitLost as error:
+            finished("unknown", _told(error))
+            return Outcome("error", Exit.LAB, _told(error), step.number)
         except LabError as error:
             finished("failed", _told(error))
             state = Exit.REFUSED if isinstance(error, Refused) else Exit.LAB
@@ -169,8 +173,10 @@ class Engine:
 
     def _start_capture(self) -> None:
         if self._capture is None:
-            capture = ConsoleCapture(self.run.vm.console, self.run.folder, Masker(self.run.secrets.values()))
-            self._capture = asyncio.create_task(capture.follow())
+            self._capture = asyncio.create_task(self._new_capture().follow())
+
+    def _new_capture(self) -> ConsoleCapture:
+        return ConsoleCapture(self.run.vm.console, self.run.folder, Masker(self.run.secrets.values()))
 
     async def _stop_capture(self) -> None:
         if self._capture:
@@ -178,6 +184,8 @@ class Engine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._capture
             self._capture = None
+        elif self.run.vm.console.exists():
+            self._new_capture().close()  # what came while there was no worker
 
     async def _finish(self, outcome: Outcome) -> None:
         """Evidence, what becomes of the VM, the reports, and the journal's last event."""
