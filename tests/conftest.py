@@ -74,23 +74,20 @@ async def host() -> AsyncIterator[Host]:
 
 
 def _checked(image: Image, store: Store) -> Iterator[tuple[Store, Image]]:
-    from tests.support import lab
+    from vmlab_tui.images.store import sha256_of
 
     yield store, image
-    assert lab.digest(store.images / image.file) == image.digest, f"the image {image.name} was changed"
+    assert sha256_of(store.images / image.file) == image.digest, f"the image {image.name} was changed"
 
 
 @pytest.fixture(scope="session")
 def tiny_built() -> Iterator[tuple[Store, Image]]:
     """The tiny guest in a store of the session's; its digest must be the same at the end."""
     from tests.support import lab
-    from tests.support.tiny import build
 
     store = lab.new_store()
     try:
-        yield from _checked(
-            lab.put_image(store, lab.tiny_sidecar(build.recipe_hash()), lab.tiny_file()), store
-        )
+        yield from _checked(lab.put_image(store, lab.tiny_image(), lab.tiny_file()), store)
     finally:
         shutil.rmtree(store.root)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.seed import SeedSpec, write_seed
-from vmlab_tui.images.store import Image, get_image, open_store, publish
+from vmlab_tui.images.store import Image, get_image, image_file, now, open_store, publish, sha256_of
 from vmlab_tui.lab.ports import reserve
 from vmlab_tui.lab.vmdir import VmDir, make_vm_dir
 from vmlab_tui.spec.recipe import load_recipe, recipe_hash
@@ -58,12 +57,6 @@ def _only_one(name: str) -> Iterator[None]:
         yield
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def tiny_file() -> Path:
     """The tiny guest's disk, built at the first call on this machine."""
     path = cache_folder() / f"tiny-{tiny.recipe_hash()[:12]}.qcow2"
@@ -71,6 +64,22 @@ def tiny_file() -> Path:
         if not path.exists():
             tiny.build(path)
     return path
+
+
+def tiny_image() -> Image:
+    """The sidecar of the tiny guest."""
+    path = tiny_file()
+    return Image(
+        name="tiny",
+        file="",
+        digest=sha256_of(path),
+        format="qcow2",
+        virtual_size=tiny.DISK,
+        disk_size=path.stat().st_blocks * 512,
+        created=now(),
+        source="tests/support/tiny",
+        proven=True,
+    )
 
 
 def debian_image(recipe: str) -> tuple[Store, Image]:
@@ -105,7 +114,7 @@ def new_store() -> Store:
     store = Store(Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp")))
     store.root.chmod(0o755)
     uid, gid = asyncio.run(_qemu_user())
-    open_store(store, uid, gid, True)
+    open_store(store, uid, gid, system=True)
     return store
 
 
@@ -140,8 +149,8 @@ async def make_spec(host: Host, store: Store, image: Image, *, name: str, memory
     folder = make_vm_dir(store, uuid, uid=facts.qemu_uid, gid=facts.qemu_gid)
     forwards = reserve(store, uuid, {"ssh": 22})
     user, own = ensure_user_key(store.keys), new_host_key()
-    source = store.images / image.file
-    await create_overlay(folder.disk, source, image.format, 4 * 2**30)
+    source = image_file(store, image)
+    await create_overlay(folder.disk, source, image.format, image.virtual_size)
     folder.known_host.write_text(own.public + "\n")
     folder.host_key.write_text(own.private)
     folder.host_key.chmod(0o600)
