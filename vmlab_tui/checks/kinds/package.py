@@ -22,11 +22,13 @@ class Params(Base):
         return f"package {self.name}" + (f" {self.version}" if self.version else "")
 
 
-# prints "installed VERSION" or nothing; status 3: no package manager we know
+# prints "installed VERSION" or nothing; status 3: no package manager we know. Busybox has an rpm that
+# keeps no database.
 _ASK = """
 if command -v dpkg-query >/dev/null 2>&1; then
   dpkg-query -W -f '${db:Status-Status} ${Version}\\n' -- %(name)s
-elif command -v rpm >/dev/null 2>&1; then rpm -q --qf 'installed %%{VERSION}-%%{RELEASE}\\n' -- %(name)s
+elif rpm --version 2>/dev/null | grep -q '^RPM version'; then
+  rpm -q --qf 'installed %%{VERSION}-%%{RELEASE}\\n' -- %(name)s
 elif command -v apk >/dev/null 2>&1; then
   apk info -e %(name)s >/dev/null && echo "installed $(apk list -I %(name)s 2>/dev/null | head -n 1)"
 else exit 3; fi
