@@ -261,8 +261,9 @@ async def send_tree(
 
     A folder's content goes into the folder ``dst``; a file becomes ``dst``, or a file in it when that ends
     with a slash. Only files whose content, mode or owner differ are sent. ``exclude``: glob patterns for
-    paths or any part of them. ``delete`` removes files in ``dst`` that are not in ``src``. ``owner``:
-    ``user`` or ``user:group``, root by default. Tried again after a dropped connection. Raises UsageError,
+    paths or any part of them. ``delete`` removes files in ``dst`` that are neither in ``src`` nor
+    excluded. ``owner``: ``user`` or ``user:group``, root by default. Tried again after a dropped connection.
+    Raises UsageError,
     StepError (no such owner, disk full), DeadlineError, LabError.
     """
     if not dst.startswith("/") or ".." in dst.split("/") or "\0" in dst:
@@ -286,7 +287,9 @@ async def send_tree(
             items, left_out = await asyncio.to_thread(_scan, src, name, exclude)
             for last_try in range(_TRIES):
                 try:
-                    return await _send(guest, to, items, left_out, delete, owner or "", on_progress, deadline)
+                    return await _send(
+                        guest, to, items, left_out, exclude, delete, owner or "", on_progress, deadline
+                    )
                 except Dropped:
                     if last_try == _TRIES - 1:
                         raise
@@ -302,6 +305,7 @@ async def _send(
     to: str,
     items: list[_Item],
     left_out: list[str],
+    exclude: Sequence[str],
     delete: bool,
     owner: str,
     on_progress: OnProgress,
@@ -312,7 +316,9 @@ async def _send(
     wanted = [item for item in items if _wanted(item, there, ids)]
     files = [item for item in wanted if item.digest]
     total, done = sum(item.size for item in wanted), 0
-    extra = sorted(there.all - {item.name for item in items}) if delete else []
+    # the guest's list has tabs for newlines
+    ours = {item.name.replace("\n", "\t") for item in items}
+    extra = sorted(name for name in there.all - ours if not _matches(name, exclude))
     kept = sum(bool(item.digest) for item in items) - len(files)
 
     def count(name: str, length: int) -> None:

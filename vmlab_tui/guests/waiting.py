@@ -50,6 +50,7 @@ TAIL_LINES = 15
 _PAUSE = 0.25  # seconds between a refused connection and the next try
 _STAGGER = 1.5  # seconds after which a silent connection gets a rival
 _SILENT = 20.0  # seconds after which a silent connection is given up
+_OTHER_LINES = 5.0  # seconds that something may talk without a banner
 _ALIVE_EVERY = 1.0
 _KEY_GRACE = 15.0  # seconds a wrong host key is put up with: sshd may start before its keys are there
 _LOGIN_GRACE = 60.0  # the same for a refused login: users are not let in before systemd says so
@@ -203,6 +204,7 @@ async def _peek_banner(sock: socket.socket) -> str:
     Peeking saves the guest a second handshake, which costs it a fraction of a second when emulated.
     """
     loop = asyncio.get_running_loop()
+    patience: Deadline | None = None
     while True:
         readable = asyncio.Event()
         loop.add_reader(sock, readable.set)
@@ -216,7 +218,9 @@ async def _peek_banner(sock: socket.socket) -> str:
         for line in seen.split(b"\n")[:-1]:
             if line.startswith(b"SSH-"):
                 return clean_line(line.rstrip(b"\r"))
-        if len(seen) >= 8192:
+        # a server may send other lines first; a closed connection looks the same, as the bytes stay unread
+        patience = patience or Deadline(_OTHER_LINES)
+        if len(seen) >= 8192 or patience.expired:
             raise _Silent("what answers on the port does not speak SSH")
         await asyncio.sleep(0.05)  # the unread bytes keep the socket readable: do not spin
 
