@@ -554,3 +554,9 @@ def test_a_bad_profile_is_refused_with_reasons(changes: list[tuple[Any, ...]]) -
     assert (profile is None) == bool(found)
     assert all(str(problem).isprintable() for problem in found)
     assert all(problem.field for problem in found)
+
+
+def test_a_value_set_in_a_wrong_place_is_not_repeated(folder: Path) -> None:
+    with pytest.raises(SpecErrors) as caught:
+        load_profile(write(folder, minimal()), {"TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)

@@ -63,7 +63,12 @@ def _translate(document: Document, model: type[BaseModel], error: dict[str, Any]
         names = fields_of(owner) if (owner := _model(_follow(model, location[:-1])[1])) else []
         allowed = f"the fields {', '.join(names)}"
         close = nearest(place[-1], names)
-        return document.problem(place, f"an unknown field ({short(value)})", allowed, close, key=True), place
+        found = "an unknown field"
+        if (
+            place not in document.given
+        ):  # a value from the command line may be a secret put in the wrong place
+            found += f" ({short(value)})"
+        return document.problem(place, found, allowed, close, key=True), place
     if kind == "missing":
         return document.problem(place, "nothing", "a value (this field is required)"), place
     if kind == "literal_error":

@@ -7,6 +7,4 @@ apt-get install -y \
     fonts-dejavu-core adwaita-icon-theme firefox-esr mousepad
 systemctl set-default multi-user.target
 
-install -m 644 -o dev -g dev /opt/provision/session/xsession /home/dev/.xsession
-install -d -m 755 /etc/polkit-1/rules.d
-install -m 644 /opt/provision/session/colord.rules /etc/polkit-1/rules.d/45-colord.rules
+install -m 644 -o dev -g dev /opt/provision/xsession /home/dev/.xsession
