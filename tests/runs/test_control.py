@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ async def test_a_wish_to_end_reaches_the_run_and_the_socket_goes_with_the_worker
     "request_",
     [{"verb": "fly"}, {"verb": "end", "how": "explode"}, {"verb": "end", "seq": 99}, {"how": "keep"}],
 )
-async def test_what_is_not_understood_changes_nothing(deep: Path, request_: dict[str, object]) -> None:
+async def test_what_is_not_understood_changes_nothing(deep: Path, request_: dict[str, Any]) -> None:
     run = context(deep)
     server = ControlServer(run)
     await server.start()

@@ -1,0 +1,164 @@
+"""The worker is killed at every sync point; what it leaves is known, and both ways on from there work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vmlab_tui.runs.client
+import vmlab_tui.runs.engine  # noqa: F401 - declares the sync points of the worker
+from tests.runs.command import vmlab
+from vmlab_tui.base import faults
+from vmlab_tui.base.paths import Store, is_locked
+from vmlab_tui.base.proc import arun
+
+AT_ONCE = 3
+PROFILE = """\
+schema: 1
+name: killed
+image: tiny
+vm: {cpus: 1, memory: 192MiB, disk: 64MiB, accel: tcg}
+ports: {web: 8080}
+steps:
+  - copy: {from: ./files, to: /root/files}
+  - name: work
+    run: |
+      echo begun >> /root/begun
+      echo working; sleep 1; echo done
+checks:
+  - {command: "wc -l < /root/begun", expect: "1"}
+artifacts: [/root/begun]
+on_pass: destroy
+on_fail: destroy
+"""
+REACHED_ONLY = {
+    "lease.extended": "keep",
+}
+"""Points that a run passes only when its VM is kept."""
+JOURNALED = (
+    "run_created worker_started step_started stage waited intent done removed step_finished check_result"
+)
+"""Kinds of events whose writing is a sync point that this run passes; with ``ended`` it is over."""
+POINTS = sorted(
+    [point for point in faults.POINTS if not point.startswith("journal.")]
+    + [f"journal.{kind}" for kind in JOURNALED.split()]
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """What exists, as virsh, find and the registry see it."""
+
+    domains: frozenset[str]
+    files: frozenset[str]
+    ports: frozenset[str]
+
+    def __sub__(self, other: World) -> World:
+        return World(self.domains - other.domains, self.files - other.files, self.ports - other.ports)
+
+
+async def look(store: Store) -> World:
+    """Domains of this store only: other tests may run beside this one."""
+    uuids = (await arun(["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--uuid"])).text.split()
+    mine = []
+    for uuid in uuids:
+        xml = await arun(["virsh", "-q", "-c", "qemu:///system", "dumpxml", uuid], check=False)
+        if str(store.root) in xml.text:
+            mine.append(uuid)
+    files = (await arun(["find", store.vms, "-mindepth", "1"])).text.split()
+    ports = json.loads(store.ports.read_bytes())["ports"] if store.ports.exists() else {}
+    return World(frozenset(mine), frozenset(files), frozenset(f"127.0.0.1:{port}" for port in ports))
+
+
+async def killed_run(store: Store, folder: Path, point: str) -> dict[str, Any]:
+    """Start a run whose worker dies at ``point``; the run as a second process shows it."""
+    words = ["run", str(folder / "profile.yaml"), "--detach", "--json", "--set", f"name={slug(point)}"]
+    keep = REACHED_ONLY.get(point)
+    await vmlab(store, *words, *(["--on-pass", keep] if keep else []), VMLAB_FAULT=f"{point}:kill")
+    (run,) = [one.name for one in store.runs.iterdir() if one.name.startswith(slug(point) + "-2")]
+    async with asyncio.timeout(180):
+        while is_locked(store.run(run) / "lock"):
+            await asyncio.sleep(0.2)
+    return await show(store, run)
+
+
+async def show(store: Store, run: str) -> dict[str, Any]:
+    said = await vmlab(store, "runs", "show", run, "--json")
+    assert said.status == 0, said
+    return dict(said.data)
+
+
+def slug(point: str) -> str:
+    return point.replace(".", "-")
+
+
+async def own_world(store: Store, shown: dict[str, Any]) -> World:
+    """What exists of one run only: by its VM's uuid."""
+    uuid = shown["vm_uuid"]
+    world = await look(store)
+    registry = json.loads(store.ports.read_bytes())["ports"] if store.ports.exists() else {}
+    ports = {f"127.0.0.1:{port}" for port, owner in registry.items() if owner.startswith(uuid)}
+    return World(
+        world.domains & {uuid}, frozenset(one for one in world.files if uuid in one), frozenset(ports)
+    )
+
+
+def listed(shown: dict[str, Any]) -> World:
+    """What the second process says that the run owns."""
+    by: dict[str, set[str]] = {}
+    for thing in shown["owns"]:
+        by.setdefault(thing["what"], set()).add(thing["id"])
+    files = by.get("file", set()) | by.get("vm-dir", set())
+    return World(frozenset(by.get("domain", ())), frozenset(files), frozenset(by.get("port", ())))
+
+
+EMPTY = World(frozenset(), frozenset(), frozenset())
+
+
+async def one_point(store: Store, folder: Path, point: str, then: str) -> str:
+    """Kill, compare, go on; the complaint, or nothing when all was right."""
+    shown = await killed_run(store, folder, point)
+    run = shown["run"]
+    if shown["status"] != "interrupted":
+        return f"{point}: the run is {shown['status']}: the point was not reached, or the worker lived on"
+    there = await own_world(store, shown)
+    if listed(shown) != there:
+        return f"{point}: listed {listed(shown)} but there is {there}"
+    if then == "end":
+        said = await vmlab(store, "runs", "end", run, "--yes", "--json")
+    else:
+        said = await vmlab(store, "runs", "resume", run)
+    if said.status:
+        return f"{point}: runs {then} ended with {said.status}: {(said.out + said.err)[-1500:]}"
+    after = await show(store, run)
+    if after["status"] != ("ended" if then == "end" else "passed"):
+        return f"{point}: after {then} the run is {after['status']}: {after['detail']}"
+    if then == "resume" and point in REACHED_ONLY:
+        await vmlab(store, "runs", "end", run, "--yes")
+        after = await show(store, run)
+    left = await own_world(store, shown)
+    return f"{point}: after {then} there is still {left}" if left != EMPTY or after["owns"] else ""
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("then", ["end", "resume"])
+async def test_killed_at_every_sync_point(
+    lab_store: Store, tiny_image: str, tmp_path: Path, then: str
+) -> None:
+    assert len(POINTS) > 20
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/one").write_text("1\n")
+    (tmp_path / "profile.yaml").write_text(PROFILE.replace("image: tiny", f"image: {tiny_image}"))
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def guarded(point: str) -> str:
+        async with gate:
+            return await one_point(lab_store, tmp_path, point, then)
+
+    complaints = [text for text in await asyncio.gather(*map(guarded, POINTS)) if text]
+    assert not complaints, "\n".join(complaints)
