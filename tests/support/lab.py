@@ -26,7 +26,16 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.seed import SeedSpec, write_seed
-from vmlab_tui.images.store import Image, get_image, image_file, now, open_store, publish, sha256_of
+from vmlab_tui.images.store import (
+    Image,
+    get_image,
+    image_file,
+    list_images,
+    now,
+    open_store,
+    publish,
+    sha256_of,
+)
 from vmlab_tui.lab.ports import reserve
 from vmlab_tui.lab.vmdir import VmDir, make_vm_dir
 from vmlab_tui.spec.recipe import load_recipe, recipe_hash
@@ -58,11 +67,13 @@ def _only_one(name: str) -> Iterator[None]:
 
 
 def tiny_file() -> Path:
-    """The tiny guest's disk, built at the first call on this machine."""
+    """The tiny guest's disk, built at the first call on this machine, and again if it is not as it was."""
     path = cache_folder() / f"tiny-{tiny.recipe_hash()[:12]}.qcow2"
+    note = path.with_suffix(".sha256")
     with _only_one("tiny"):
-        if not path.exists():
+        if not (path.exists() and note.exists() and note.read_text() == sha256_of(path)):
             tiny.build(path)
+            note.write_text(sha256_of(path))
     return path
 
 
@@ -86,7 +97,11 @@ def debian_image(recipe: str) -> tuple[Store, Image]:
     """The store in the cache that holds the image of a shipped recipe, built as a user builds it."""
     store = Store(cache_folder() / f"{recipe}-{recipe_hash(load_recipe(recipe))[:12]}")
     with _only_one(recipe):
-        if not any(store.images.glob("*.json")):
+        built = store.images.is_dir() and recipe in {one.name for one in list_images(store)}
+        if built and (image := get_image(store, recipe)).digest != sha256_of(image_file(store, image)):
+            shutil.rmtree(store.root)
+            built = False
+        if not built:
             store.root.mkdir(mode=0o755, exist_ok=True)
             done = subprocess.run(
                 [sys.executable, "-m", "vmlab_tui", "image", "build", recipe],
