@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import asyncssh
 import pytest
@@ -122,7 +123,7 @@ async def test_neither_configuration_nor_agent_is_touched(
 ) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/config").write_text(
-        "Host *\n  ForwardAgent yes\n  User mallory\n  ProxyCommand false\n"
+        "Host *\n  ForwardAgent yes\n  User mallory\n  ProxyCommand false\n  Port no-number\n"
     )
     monkeypatch.setenv("HOME", str(tmp_path))
     calls: list[object] = []
@@ -162,33 +163,41 @@ async def test_silence_after_accepting(gnu: Bed) -> None:
         assert time.monotonic() - begin < 2
 
 
-async def test_a_server_that_goes_away_in_the_middle(user_key: UserKey) -> None:
-    class Server(asyncssh.SSHServer):
-        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-            connections.append(conn)
+class Willing(asyncssh.SSHServer):
+    """Accepts any key."""
 
-        def begin_auth(self, username: str) -> bool:
-            return True
+    connections: ClassVar[list[asyncssh.SSHServerConnection]] = []
 
-        def public_key_auth_supported(self) -> bool:
-            return True
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connections.append(conn)
 
-        def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-            return True
+    def begin_auth(self, username: str) -> bool:
+        return True
 
-    connections: list[asyncssh.SSHServerConnection] = []
+    def public_key_auth_supported(self) -> bool:
+        return True
 
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("how", ["connection gone", "channel closed"])
+async def test_a_server_that_gives_no_status(user_key: UserKey, how: str) -> None:
     async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.stdout.write(b"half \xff")
         await process.stdout.drain()
-        connections[-1].abort()
+        if how == "channel closed":
+            process.close()
+        else:
+            Willing.connections[-1].abort()
 
+    Willing.connections.clear()
     key = new_host_key()
     server = await asyncssh.listen(
         "127.0.0.1",
         0,
         server_host_keys=[asyncssh.import_private_key(key.private)],
-        server_factory=Server,
+        server_factory=Willing,
         process_factory=serve,
         encoding=None,
     )
@@ -197,7 +206,7 @@ async def test_a_server_that_goes_away_in_the_middle(user_key: UserKey) -> None:
         async with connect(endpoint) as guest:
             with pytest.raises(Dropped):
                 await asyncio.wait_for(guest.execute("anything"), 5)
-    assert len(connections) == 1, "a command that may have run must not be sent again"
+    assert len(Willing.connections) == 1, "a command that may have run must not be sent again"
 
 
 async def test_a_server_that_lets_everybody_in_is_not_believed(user_key: UserKey) -> None:
