@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -64,12 +65,25 @@ def _processes() -> Iterator[tuple[str, bool]]:
 
 
 def _listening() -> Iterator[str]:
-    """TCP ports of the registry's range in use on this machine."""
+    """TCP ports of the registry's range on which a process that can be seen from here listens."""
+    own = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            own.add(str(link.readlink()))
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        address, state = line.split()[1], line.split()[3]
-        port = int(address.rpartition(":")[2], 16)
-        if state == "0A" and ports.FIRST <= port <= ports.LAST:
+        fields = line.split()
+        port = int(fields[1].rpartition(":")[2], 16)
+        if fields[3] == "0A" and ports.FIRST <= port <= ports.LAST and f"socket:[{fields[9]}]" in own:
             yield str(port)
+
+
+def _loops() -> Iterator[str]:
+    """Loop devices whose file can be seen from here."""
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            file = path.read_text().strip()
+            if Path(file.removesuffix(" (deleted)")).exists() or file.endswith(" (deleted)"):
+                yield f"{path.parts[3]} {file}"
 
 
 def _files() -> Iterator[str]:
@@ -85,12 +99,11 @@ def _files() -> Iterator[str]:
 
 def look() -> World:
     """The machine as it is now."""
-    loops = Path("/sys/block").glob("loop*/loop/backing_file")
     return World(
         domains=frozenset(_domains()),
         processes=frozenset(line for line, _ in _processes()),
         listening=frozenset(_listening()),
         mounts=frozenset(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
-        loops=frozenset(f"{path.parts[3]} {path.read_text().strip()}" for path in loops),
+        loops=frozenset(_loops()),
         files=frozenset(_files()),
     )
