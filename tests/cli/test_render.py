@@ -78,7 +78,6 @@ def test_lines_are_one_an_event_with_the_time_since_the_start() -> None:
     assert out.getvalue().splitlines() == [
         "   0.0s run sample-1",
         "   1.0s on image tiny, tcg",
-        "   2.0s 01 preflight ...",
         "   3.0s 01 preflight: ok in 0.1s",
         "   4.0s 07 ssh ...",
         "   6.0s 07 ssh: banner: evil [red]",

@@ -21,6 +21,10 @@ _EVERY = 5.0
 """Seconds between two lines about progress where lines stay."""
 
 
+_AT_ONCE = 1.0
+"""Seconds after which a step that has begun is worth a line."""
+
+
 class Renderer(Protocol):
     """Shows a run's events; ``state`` is the run's state after the event."""
 
@@ -61,17 +65,30 @@ class Lines:
         self._clock = clock
         self._said = 0.0
         self._started: datetime | None = None
+        self._begun: tuple[Event, float] | None = None
 
     def event(self, event: Event, state: RunState) -> None:
         if event.kind == "run_created":
             self._print(event, f"run {state.run_id}")
             return
+        if event.kind == "step_started":
+            self._begun = (event, self._clock())
+            return
+        if event.kind == "step_finished":
+            self._begun = None
         if event.kind == "progress":
             if self._clock() - self._said < _EVERY:
                 return
             self._said = self._clock()
         if text := line_of(event, self._plan):
+            self._say_begun()
             self._print(event, text)
+
+    def _say_begun(self) -> None:
+        """A step's beginning, which is not worth a line of its own while it may end at once."""
+        if self._begun:
+            self._print(self._begun[0], line_of(self._begun[0], self._plan))
+            self._begun = None
 
     def _print(self, event: Event, text: str) -> None:
         when = moment(event.time)
@@ -80,7 +97,8 @@ class Lines:
         self._style.print(f"{duration(max(0.0, since)):>7} {text}")
 
     def tick(self) -> None:
-        """Nothing is redrawn here."""
+        if self._begun and self._clock() - self._begun[1] > _AT_ONCE:
+            self._say_begun()
 
     def notice(self, text: str) -> None:
         self._style.print(text)
@@ -97,7 +115,7 @@ class Live:
         self._plan = plan
         self._folder = folder
         self._state = RunState()
-        self._drawn = 0
+        self._drawn: list[str] = []
         self._name = max((len(cut(step.name, 28)) for step in plan.steps), default=8)
         self._keys = "Ctrl-C: end it"
 
@@ -114,7 +132,9 @@ class Live:
             self._keep(self._style.bold(f"run {state.run_id}"))
 
     def tick(self) -> None:
-        self._write(self._erase() + self._region())
+        lines = self._lines()
+        if lines != self._drawn:
+            self._write(self._erase() + self._region(lines))
 
     def notice(self, text: str) -> None:
         self._keep(text)
@@ -124,7 +144,7 @@ class Live:
 
     def _keep(self, line: str) -> None:
         """Print a line that stays, above what is redrawn."""
-        self._write(self._erase() + line + "\n" + self._region())
+        self._write(self._erase() + line + "\n" + self._region(self._lines()))
 
     def _write(self, text: str) -> None:
         if text:
@@ -135,11 +155,16 @@ class Live:
         """What takes the redrawn lines away again; the cursor is at the end of the last one."""
         if not self._drawn:
             return ""
-        up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
-        self._drawn = 0
+        up = f"\x1b[{len(self._drawn) - 1}A" if len(self._drawn) > 1 else ""
+        self._drawn = []
         return f"\r{up}\x1b[J"
 
-    def _region(self) -> str:
+    def _region(self, lines: list[str]) -> str:
+        self._drawn = lines
+        return "\n".join(lines)
+
+    def _lines(self) -> list[str]:
+        """What is redrawn: the step in flight, its last line of output, the whole."""
         width = self._style.columns - 1  # a full last column makes some terminals wrap
         lines = []
         step = self._state.current
@@ -151,8 +176,7 @@ class Live:
             done = sum(one.state in ("ok", "skipped") for one in self._state.steps.values())
             total = f"{done} of {len(self._plan.steps)} steps, {duration(self._elapsed(self._state.started))}"
             lines.append(self._style.dim(cut(f"        {total}   {self._keys}", width)))
-        self._drawn = len(lines)
-        return "\n".join(lines)
+        return lines
 
     def _output(self, step: StepState) -> str:
         if not 1 <= step.number <= len(self._plan.steps):
@@ -170,7 +194,8 @@ class Live:
     def _finished(self, step: StepState) -> str:
         width = self._style.columns - 1
         mark = "FAIL" if step.state == "failed" else step.state
-        detail = clean_line(step.detail) if step.state != "ok" else ""
+        first = next(iter(clean(step.detail).splitlines()), "")  # the rest is on the last screen
+        detail = clean_line(first) if step.state != "ok" else ""
         return self._mark(mark) + cut(f"{self._row(step.number, step.seconds)}  {detail}".rstrip(), width - 4)
 
     def _check(self, check: CheckState) -> str:

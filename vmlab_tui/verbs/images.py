@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Preview, Verb, blocking
@@ -107,8 +108,12 @@ class ImageRemove(Verb):
         from vmlab_tui.images.store import get_image, remove_image
 
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
-        users = await users_of(ctx, image)
-        await blocking(lambda: remove_image(ctx.lab.store, image.name, users=users))
+        if users := await users_of(ctx, image):
+            raise Refused(
+                f"image {image.name} is used by {', '.join(users[:10])}",
+                hint="they would lose their disk; end their runs first (vmlab ls shows them)",
+            )
+        await blocking(lambda: remove_image(ctx.lab.store, image.name))
         return Outcome({"schema": 1, "removed": image.name}, (f"removed image {image.name}",))
 
 
@@ -136,7 +141,6 @@ async def users_of(ctx: Context, image: Image) -> tuple[str, ...]:
 
 def freshness(image: Image) -> str:
     """Whether the image is what its recipe would make now."""
-    from vmlab_tui.base.errors import LabError
     from vmlab_tui.spec.recipe import load_recipe, recipe_hash
 
     if not image.recipe_hash:

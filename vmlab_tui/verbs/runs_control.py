@@ -124,7 +124,7 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
             things = await client.owned(host, view)
         if not things:
             return Preview(("nothing of it exists any more",))
-        loses = tuple(f"{thing.what} {thing.detail or thing.id}" for thing in things)
+        loses = tuple(f"{thing.what} {thing.detail or thing.id}" for thing in things if thing.what != "file")
         return Preview((f"everything that run {view.run_id} made is removed",), loses)
 
     async def run(self, ctx: Context, args: Args) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.text import clean_line
+from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration
 from vmlab_tui.verbs.shapes import details, elapsed, next_commands, step_state, stopped_at, summary, verdict
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb, blocking
@@ -123,18 +123,31 @@ class RunsShow(Verb):
         if view.state.finished:
             lines.append(f"  ended {local(view.state.finished)}")
         if owned:
-            lines += ["", "exists now", *table(owned, indent="  ")]
+            lines += ["", "exists now", *table(self._things(owned), indent="  ")]
         elif problem:
             lines += ["", f"what exists of it is not known: {clean_line(problem)}"]
         lines += ["", *commands(next_commands(view)), f"  {view.folder}"]
         return Outcome({**details(view, owned), "owns_known": not problem}, tuple(lines))
 
     @staticmethod
+    def _things(owned: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """What exists, the files only counted: they are in the VM's directory."""
+        files = sum(what == "file" for what, _ in owned)
+        inside = f" ({files} files)" if files else ""
+        return [(what, name + inside if what == "vm-dir" else name) for what, name in owned if what != "file"]
+
+    @staticmethod
     def _row(view: RunView, number: int) -> tuple[str, ...]:
         step, known = view.plan.step(number), view.state.steps.get(number)
         state = step_state(view, number)
         took = duration(known.seconds) if known and known.state not in ("running", "unknown") else ""
-        detail = known.detail or known.stage if known else ""
+        told = clean(known.detail or known.stage).splitlines() if known else []
         mark = "FAIL" if state == "failed" else state
         again = f" (attempt {known.attempt})" if known and known.attempt > 1 else ""
-        return (mark, f"{number:02}", cut(step.name, 28) + again, took, clean_line(detail, 60))
+        return (
+            mark,
+            f"{number:02}",
+            cut(step.name, 28) + again,
+            took,
+            clean_line(told[0] if told else "", 60),
+        )

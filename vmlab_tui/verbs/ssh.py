@@ -86,7 +86,7 @@ def find_vm(lab: Lab, ref: str) -> str:
         ) from error
     if view.plan.vm.uuid not in leases:
         raise UsageError(
-            f"run {view.run_id} has no VM: it is {view.status}, and what it made is removed",
-            hint=f"keep the next one: vmlab run {view.plan.profile.name} --keep",
+            f"run {view.run_id} ({view.status}) has no VM any more",
+            hint=f"keep the next one: vmlab run {view.plan.profile_file} --keep",
         )
     return view.plan.vm.uuid

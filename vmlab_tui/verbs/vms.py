@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.base.units import size
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb
 from vmlab_tui.verbs.words import left, table
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from vmlab_tui.base.paths import Store
     from vmlab_tui.lab.inventory import VmEntry
 
 
@@ -23,7 +23,8 @@ class Ls(Verb):
     help = "List VMs: ours with run and lease, others marked foreign"
     long_help = """\
 Ours are the VMs with a lease in the store. Everything else on the connection is foreign:
-it is shown and left alone. 'no domain' is a VM of which only files are left."""
+it is shown and left alone ('other lab': a vmlab with another store made it). The column ssh is the
+port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
     examples = (
         ("vmlab ls", ""),
         ("vmlab ls --own --json", "only ours, for a program"),
@@ -45,21 +46,20 @@ it is shown and left alone. 'no domain' is a VM of which only files are left."""
             "problems": [{"directory": name, "problem": text} for name, text in found.problems],
         }
         lines = [
-            *table((self._row(vm) for vm in vms), head=("vm", "power", "memory", "address", "lease", "run"))
+            *table((self._row(vm, ctx.lab.store) for vm in vms), head=("vm", "power", "ssh", "lease", "run"))
         ]
         lines += [f"warning: {clean_line(name, 60)}: {clean_line(text)}" for name, text in found.problems]
         return Outcome(data, tuple(lines) or (f"no VMs on {ctx.lab.uri}", "  vmlab run quickstart --keep"))
 
     @staticmethod
-    def _row(vm: VmEntry) -> tuple[str, ...]:
+    def _row(vm: VmEntry, store: Store) -> tuple[str, ...]:
         lease, domain = vm.lease, vm.domain
-        memory = size(domain.memory) if domain else "-"
         power = clean_line(vm.power, 12)
         if lease is None:
-            return (clean_line(vm.name, 30), power, memory, "-", "foreign", "-")
-        address = vm.address.partition("@")[2] or "-"
+            other = domain and domain.mark and domain.mark.store != str(store.root)
+            return (clean_line(vm.name, 60), power, "-", "other lab" if other else "foreign", "-")
         time = left(lease.expires) if lease.expires else "its run's"
-        return (clean_line(vm.name, 30), power, memory, address, time, lease.run_id)
+        return (clean_line(vm.name, 60), power, str(lease.port("ssh") or "-"), time, lease.run_id)
 
 
 def as_json(vm: VmEntry) -> dict[str, JsonValue]:
