@@ -133,7 +133,7 @@ def test_nothing_is_lost_or_doubled_in_any_order(moves: str) -> None:
 @pytest.mark.guest
 async def test_virtlogd_rotates_under_the_tail(bench: Any) -> None:
     lines = 250_000  # 2.25 MB: beyond virtlogd's 2 MiB
-    spec = bench.spec(bench.ticker(lines=lines, delay=1))
+    spec = bench.spec(bench.ticker(lines=lines, fast=True))
     await bench.host.define(spec)
     await bench.host.start(spec.uuid)
     tail, parts, length = ConsoleTail(spec.console_log), [], 0

@@ -50,6 +50,15 @@ async def test_define_start_look_stop_undefine(bench: Any) -> None:
     assert spec.disk.exists()
 
 
+async def test_files_of_the_live_and_of_the_stored_definition_are_both_named(bench: Any) -> None:
+    spec = bench.spec(bench.ticker())
+    await bench.host.define(spec)
+    await bench.host.start(spec.uuid)
+    await bench.host.define(replace(spec, seed=spec.disk.parent / "other.iso"))
+    seen = await bench.host.domain(spec.uuid)
+    assert {spec.seed, spec.disk.parent / "other.iso"} <= set(seen.files)
+
+
 async def test_what_is_not_there_is_not_found_by_name(bench: Any) -> None:
     for call in (bench.host.start, bench.host.power, bench.host.snapshots):
         with pytest.raises(NotFound, match=NOBODY):

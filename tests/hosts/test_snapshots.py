@@ -41,13 +41,14 @@ async def test_revert_brings_memory_and_network_back(bench: Any) -> None:
     await host.define(spec)
     await host.start(spec.uuid)
     await bench.ticked(spec, 5)
+    before = bench.numbers(spec.console_log)[-1]
     await host.create_snapshot(spec.uuid, "clean-boot", "after \x1b the boot <&>")
     at = bench.numbers(spec.console_log)[-1]
-    await bench.ticked(spec, 10, since=at)
+    await bench.ticked(spec, 40, since=at)
     lines = len(bench.numbers(spec.console_log))
     await host.revert(spec.uuid, "clean-boot")
     after = (await bench.ticked(spec, 3, since=lines + 1))[1:]  # a line in flight at the cut may be odd
-    assert at <= after[0] <= at + 6, "the guest's memory is that of the snapshot"
+    assert before <= after[0] <= at + 30, "the guest's memory is that of the snapshot"
     assert await host.power(spec.uuid) is Power.ON
     assert listens(port)
     assert "restrict=on" in netdev_of(spec.name)
@@ -107,15 +108,16 @@ async def test_fork_goes_on_from_the_memory_snapshot(bench: Any) -> None:
     await host.define(source)
     await host.start(source.uuid)
     await bench.ticked(source, 5)
+    before = bench.numbers(source.console_log)[-1]
     await host.create_snapshot(source.uuid, "warm")
     at = bench.numbers(source.console_log)[-1]
-    await bench.ticked(source, 10, since=at)
+    await bench.ticked(source, 40, since=at)
     twins = [fork_spec(bench, source), fork_spec(bench, source)]
     for twin in twins:
         await fork(host, source.uuid, "warm", twin)
     for twin in twins:
         lines = await bench.ticked(twin, 3, since=1)
-        assert at <= lines[0] <= at + 6
+        assert before <= lines[0] <= at + 30
         seen = await host.domain(twin.uuid, snapshots=True)
         assert (seen.name, seen.power, seen.mark.run_id) == (twin.name, Power.ON, "run-2")
         assert set(seen.files) == {twin.disk, source.chain[0][0], twin.seed, twin.console_log}
