@@ -44,7 +44,7 @@ _MEMORY = 1 << 30
 _LOGIN_PROMPT = 60.0
 """Seconds that the login prompt may come after SSH."""
 
-_PROOF = "sudo -n true && test ! -s /etc/ssh/ssh_host_rsa_key && systemctl is-enabled qemu-guest-agent ssh"
+_PROOF = "sudo -n true || { echo 'sudo asks for a password'; exit 1; }"
 _TAIL = 16384
 
 
@@ -169,7 +169,7 @@ async def _check_guest(guest: Guest, deadline: Deadline) -> None:
         said = clean(done.out + done.err).strip()[-300:]
         raise LabError(
             f"{guest.endpoint.label}: the new image is not fit: {said or f'status {done.status}'}",
-            hint="sudo without a password, sshd and the guest agent are needed; look at the recipe's hooks",
+            hint="look at what the recipe's hooks change",
         )
 
 

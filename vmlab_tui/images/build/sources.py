@@ -36,7 +36,7 @@ _NAMES = frozenset(_RELEASES) | {
 _ROLLING = ("sid", "unstable", "testing")
 # what of apt's configuration decides whether a mirror is reached and believed
 _SETTINGS = re.compile(
-    r"Acquire::(?:(?:https?|ftp)(?:::.*)?|Retries|Check-Valid-Until|Check-Date|Max-FutureTime|ForceIPv[46])(?: |::)"
+    r"Acquire::(?:(?:https?|ftp)(?:::.*)?|Retries|Check-Valid-Until|Check-Date|ForceIPv[46])[ :]"
 )
 
 
