@@ -152,10 +152,11 @@ class Guest:
             process = await self._spawn(line, timeout)
             try:
                 yield process
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    process.kill()
+                raise
             finally:
-                if process.exit_status is None and process.exit_signal is None:
-                    with contextlib.suppress(Exception):
-                        process.kill()
                 process.close()
 
     async def _spawn(self, line: str, timeout: float | None) -> asyncssh.SSHClientProcess[bytes]:

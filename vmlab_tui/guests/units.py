@@ -148,15 +148,24 @@ def _failure(guest: Guest, spec: UnitSpec, report: _Report) -> LabError:
     return LabError("\n  ".join([f"{where}: the guest cannot run it as root", *said]))
 
 
-async def _talk(guest: Guest, program: bytes, on_bytes: OnBytes | None = None) -> _Report:
-    """Run ``program`` as root in one channel; standard output goes to ``on_bytes`` as it comes."""
+Complete = Callable[[list[str]], bool]
+
+
+async def _talk(guest: Guest, program: bytes, complete: Complete, on_bytes: OnBytes | None) -> _Report:
+    """Run ``program`` as root in one channel; standard output goes to ``on_bytes`` as it comes.
+
+    Over as soon as ``complete`` says so of the last report: sshd can take most of a second to close.
+    """
     report = _Report()
     pending = b""
+    over = asyncio.Event()
 
     async def out() -> None:
         while chunk := await process.stdout.read(_CHUNK):
             if on_bytes is not None:
                 on_bytes(chunk)
+            if complete(report.last):
+                over.set()
 
     async def err() -> None:
         nonlocal pending
@@ -165,22 +174,40 @@ async def _talk(guest: Guest, program: bytes, on_bytes: OnBytes | None = None) -
             pending = pending[-_CHUNK:]
             for line in lines:
                 if line.startswith(shell.MARK.encode()):
-                    report.lines.append(clean_line(line).split()[1:])
+                    words = clean_line(line).split()[1:]
+                    if len(words) == 3 and words[2].isdigit():
+                        report.lines.append(words)
                 else:
                     report.noise = (report.noise + line + b"\n")[-4096:]
+            if complete(report.last):
+                over.set()
 
     async def feed() -> None:
         process.stdin.write(program)
         await process.stdin.drain()
         process.stdin.write_eof()
 
-    async with guest.process("exec /bin/sh -s") as process:
-        with guest.translated():
-            fed, _, _ = await asyncio.gather(feed(), out(), err(), return_exceptions=True)
-            for result in (fed, _):
+    async def everything() -> None:
+        try:
+            fed, *read = await asyncio.gather(feed(), out(), err(), return_exceptions=True)
+            for result in (fed, *read):
                 if isinstance(result, BaseException) and not isinstance(result, BrokenPipeError):
                     raise result
             await process.wait_closed()
+        finally:
+            over.set()
+
+    async with guest.process("exec /bin/sh -s") as process:
+        talking = asyncio.create_task(everything())
+        try:
+            await over.wait()
+            if complete(report.last):
+                return report
+            with guest.translated():
+                await talking
+        finally:
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
         if process.exit_status is None and process.exit_signal is None:
             raise Dropped(f"{guest.endpoint.label}: the SSH connection dropped")
     return report
@@ -219,6 +246,7 @@ async def _persist(
     spec: UnitSpec,
     program: Callable[[], bytes],
     deadline: Deadline,
+    complete: Complete = lambda words: len(words) == 3,
     on_bytes: OnBytes | None = None,
     alive: Callable[[], Awaitable[bool]] | None = None,
 ) -> _Report:
@@ -228,7 +256,7 @@ async def _persist(
         async with asyncio.timeout(max(0.0, deadline.left)):
             while True:
                 try:
-                    return await _talk(guest, program(), on_bytes)
+                    return await _talk(guest, program(), complete, on_bytes)
                 except _TRANSIENT as error:
                     await patience.after(error)
     except TimeoutError as error:
@@ -311,7 +339,11 @@ async def _to_the_end(
     def program() -> bytes:
         return _start_program(spec, at) if start else shell.follow(spec.folder, at)
 
-    report = await _persist(guest, spec, program, deadline, take, alive)
+    def complete(words: list[str]) -> bool:
+        # standard output and standard error come by different ways: the log may be behind the report
+        return words[:1] not in ([], ["started"], ["already"]) and at >= int(words[2])
+
+    report = await _persist(guest, spec, program, deadline, complete, take, alive)
     state = report.state(guest, spec)
     if state.phase is not UnitPhase.ENDED or state.status is None:
         why = "it was never started in this guest" if state.phase is UnitPhase.ABSENT else state.detail

@@ -16,7 +16,7 @@ ROOT = "/var/lib/vmlab/units"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECRETS = "/run/vmlab"
 MARK = "vmlab-unit:"
-"""Begins the one line on standard error that says where the unit stands."""
+"""Begins the line on standard error that says where the unit stands: phase, detail, place in the log."""
 
 _SHELLS = {"sh", "bash", "dash", "ash", "ksh", "mksh"}
 _quote = shlex.quote
@@ -173,8 +173,9 @@ follow() {
     wait $!
   done
   [ -z "$waker" ] || kill $waker 2>/dev/null
+  read -r _ pos <"/proc/$$/fdinfo/3"
   exec 3<&-
-  say $phase $detail 0
+  say $phase $detail $pos
 }
 """
 
