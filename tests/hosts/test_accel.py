@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -36,7 +37,9 @@ async def test_a_payload_that_crawls_is_killed_at_the_limit() -> None:
     timing = await time_payload(Accel.TCG, 0xFFFFFFFF, 1.0)
     assert timing == Timing(None, "was not done after 1.0 s")
     assert time.monotonic() - begin < 4
-    left = subprocess.run(["pgrep", "-f", "vmlab-payload-"], capture_output=True).stdout
+    left = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "vmlab-payload-"], capture_output=True
+    ).stdout
     assert left == b""
 
 
