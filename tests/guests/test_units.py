@@ -66,7 +66,8 @@ async def test_the_end_is_told_promptly(guest: Guest, bed: Bed) -> None:
         unit = spec(f"sleep {quiet}", number)
         await run_unit(guest, unit, Log(), Deadline(20))
         late.append(time.time() - bed.at(f"{unit.folder}/status").stat().st_mtime)
-    assert min(late) < 0.45, late
+    # BusyBox has no flock: it looks every 0.4 s
+    assert min(late) < (0.8 if bed.endpoint.vm == "busybox" else 0.45), late
 
 
 async def test_started_twice_runs_once(guest: Guest, bed: Bed, folder: Path) -> None:

@@ -148,8 +148,9 @@ nap() {{ sleep "$1" 2>/dev/null || sleep 1; }}
 """
 
 # One channel carries the whole log: no polling over the network, and the end is told at once, because the
-# lock that the wrapper holds is waited for. The end does not depend on it: without flock(1) it is seen at the
-# next look. fd 3 keeps its place in the log between one cat and the next.
+# lock that the wrapper holds is waited for. The end does not depend on it: without flock(1) (Debian's BusyBox
+# has none) it is seen at the next look, and looks are not as far apart. fd 3 keeps its place in the
+# log between one cat and the next.
 _FOLLOW = """
 follow() {
   offset=$1
@@ -168,7 +169,7 @@ follow() {
     [ $phase = running ] || break
     read -r _ pos <"/proc/$$/fdinfo/3"
     if [ "$pos" != "$at" ]; then at=$pos pause=0.2
-    else case $pause in 0.2) pause=0.4 ;; 0.4) pause=0.7 ;; *) pause=1 ;; esac; fi
+    else case $pause$waker in 0.2*) pause=0.4 ;; 0.4) ;; 0.4*) pause=0.7 ;; *) pause=1 ;; esac; fi
     nap $pause </dev/null >/dev/null 2>&1 3<&- &
     wait $!
   done
