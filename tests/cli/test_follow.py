@@ -88,6 +88,7 @@ def test_a_dead_worker_is_seen_and_named(made_run: MadeRun, vmlab: list[str]) ->
     done = run(vmlab, "runs", "wait", made_run.id)
     assert done.returncode == 4
     assert "INTERRUPTED" in done.stdout
+    assert "still there: domain" in done.stdout
     assert f"vmlab runs resume {made_run.id}" in done.stdout
     assert f"vmlab runs end {made_run.id}" in done.stdout
     listed = json.loads(run(vmlab, "runs", "list", "--json").stdout)

@@ -140,7 +140,10 @@ async def _call(verb: Verb, values: dict[str, Any]) -> int:
                 click.echo(line, err=True)
             if not await front.confirm("Go on?", preview.loses):
                 raise Interrupted("nothing was changed")
-    outcome = await verb.run(ctx, args)
+    try:
+        outcome = await verb.run(ctx, args)
+    finally:
+        front.close()
     _print(verb, outcome, as_json=as_json)
     return int(outcome.exit)
 

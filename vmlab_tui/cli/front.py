@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.units import duration
 from vmlab_tui.cli.style import Style
 from vmlab_tui.verbs.verb import Interrupt
 from vmlab_tui.verbs.words import cut
 
 if TYPE_CHECKING:
+    import asyncio
+
     from vmlab_tui.journal.events import Event
     from vmlab_tui.lab.context import Lab
     from vmlab_tui.runs.client import RunView
@@ -31,6 +35,8 @@ class Terminal:
         # the result on standard output is not to be mixed with remarks when somebody keeps it
         self._aside = Style.of(sys.stdout if not data and sys.stdout.isatty() else sys.stderr)
         self._status = ""
+        self._begun = self._since = time.monotonic()
+        self._ticking: asyncio.Task[None] | None = None
 
     @property
     def interactive(self) -> bool:
@@ -51,18 +57,41 @@ class Terminal:
     def status(self, line: str) -> None:
         if line == self._status:
             return
+        self._clear()
+        self._status, self._since = line, time.monotonic()
+        if not line:
+            return
         if self._aside.live:
-            self._clear()
-            self._aside.stream.write(self._aside.dim(cut(line, self._aside.columns - 1)))
+            import asyncio  # late: --help does without it
+
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        else:
+            self._aside.print(f"{duration(self._since - self._begun):>7} {line}")
+
+    async def _tick(self) -> None:
+        """Show what is going on with the seconds it has taken so far."""
+        import asyncio
+
+        while True:
+            took = f"{duration(time.monotonic() - self._since):>7} "
+            self._aside.stream.write("\r\x1b[K" + cut(took + self._status, self._aside.columns - 1))
             self._aside.stream.flush()
-        elif line:
-            self._aside.print(line)
-        self._status = line
+            await asyncio.sleep(0.1)
 
     def _clear(self) -> None:
-        if self._status and self._aside.live:
-            self._aside.stream.write("\r\x1b[K")
+        """Leave of the status only the line that says how long it took."""
+        if self._ticking:
+            self._ticking.cancel()
+            self._ticking = None
+            took = f"{duration(time.monotonic() - self._since):>7} "
+            line = cut(took + self._status, self._aside.columns - 1)
+            self._aside.stream.write("\r\x1b[K" + self._aside.dim(line) + "\n")
+            self._aside.stream.flush()
         self._status = ""
+
+    def close(self) -> None:
+        """The verb is done, well or not: nothing ticks any more."""
+        self._clear()
 
     def write(self, text: str) -> None:
         if text:

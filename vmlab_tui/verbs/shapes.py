@@ -118,7 +118,11 @@ def verdict(view: RunView) -> tuple[str, ...]:
     if ended is None:
         if view.live:
             return (f"{view.run_id} is {view.status} ({took})",)
-        return (f"INTERRUPTED {view.run_id} after {took}: its worker is gone",)
+        kinds = ", ".join(dict.fromkeys(what for what, _ in view.state.owns)) or "nothing"
+        return (
+            f"INTERRUPTED {view.run_id} after {took}: its worker is gone",
+            f"  what it made is still there: {kinds}",
+        )
     word = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "ended": "ENDED"}.get(
         ended.state, ended.state.upper()
     )
@@ -152,7 +156,10 @@ def next_commands(view: RunView) -> list[tuple[str, str]]:
     """What one would do next with a run, with what each is for."""
     run, at = view.run_id, stopped_at(view)
     ended = view.state.ended
-    logs = (f"vmlab runs logs {run}", f"all of step {at.number}'s output" if at else "its output")
+    if at and log_of(view, at).exists():
+        logs = (f"vmlab runs logs {run}", f"all of step {at.number}'s output")
+    else:
+        logs = (f"vmlab runs logs {run} console", "the VM's serial console")
     if ended is None and not view.live:
         return [
             (f"vmlab runs resume {run}", "put a new worker on it"),

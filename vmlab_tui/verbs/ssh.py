@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import UsageError
+from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb, blocking
 
 if TYPE_CHECKING:
@@ -51,11 +51,21 @@ The exit code is the command's own; 255 means that SSH itself failed."""
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
+        from vmlab_tui.hosts.model import Power
         from vmlab_tui.runs import client
 
         uuid = await blocking(lambda: find_vm(ctx.lab, args.text("target")))
         endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, uuid))
         known_hosts = ctx.lab.store.vm(uuid) / "known_hosts"
+        async with ctx.host(readonly=True) as host:
+            if await host.domain(uuid) is None:
+                raise LabError(f"VM {endpoint.label} has no domain: it is gone", hint="vmlab runs list")
+            power = await host.power(uuid)
+        if power in (Power.OFF, Power.CRASHED):
+            raise LabError(
+                f"VM {endpoint.label} is {power.value}",
+                hint=f"virsh -c {ctx.lab.uri} start {endpoint.label}   # then once more",
+            )
         await blocking(lambda: write_known_hosts(endpoint, known_hosts))
         command = list(args.many("command")) or None
         argv = ssh_argv(endpoint, command, known_hosts, tty=ctx.front.on_terminal)

@@ -23,7 +23,7 @@ class Ls(Verb):
     help = "List VMs: ours with run and lease, others marked foreign"
     long_help = """\
 Ours are the VMs with a lease in the store. Everything else on the connection is foreign:
-it is shown and left alone ('other lab': a vmlab with another store made it). The column ssh is the
+it is shown and left alone ('other lab': made with another store). The column ssh is the
 port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
     examples = (
         ("vmlab ls", ""),
