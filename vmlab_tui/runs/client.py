@@ -128,7 +128,7 @@ def create(lab: Lab, prepared: Prepared) -> Path:
     with Journal.append(folder / JOURNAL) as journal:
         journal.write("run_created", run_id=plan.run_id, profile=plan.profile.name, plan_sha=plan.sha)
     fsync_dir(lab.store.runs)
-    (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
+    write_durably(folder / RESERVE, bytes(RESERVE_BYTES))
     point(RUN_CREATED)
     return folder
 
