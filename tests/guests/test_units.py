@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import time
 from pathlib import Path
 
@@ -256,3 +257,15 @@ async def test_a_program_cut_short_does_nothing(guest: Guest, bed: Bed) -> None:
         await guest.execute("exec /bin/sh -s", data=program[:cut])
     assert (await unit_state(guest, unit)).phase is UnitPhase.ABSENT
     assert not bed.at("/tmp/vmlab-must-not-be").exists()
+
+
+@pytest.mark.parametrize("bed", ["gnu"], indirect=True)
+async def test_a_running_unit_holds_its_lock_until_its_end(bed: Bed, guest: Guest) -> None:
+    """What whoever follows it is woken by."""
+    unit = spec("sleep 1.5; sleep 4.5 &", 77)
+    await start_unit(guest, unit)
+    with bed.at(f"{unit.folder}/lock").open("rb") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await follow_unit(guest, unit, 0, Log(), Deadline(20))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
