@@ -230,17 +230,25 @@ async def _inner(staging: Path, recipe: Recipe, listener: _Listener, deadline: D
         if error.done is None:
             raise
         what = listener.failed or f"exit status {error.done.status}"
-        lines = "".join(f"\n  {line}" for line in listener.last[-8:])
+        lines = "".join(f"\n  {line}" for line in _telling(listener.last))
         raise LabError(
             f"building {recipe.name} failed at '{listener.stage or 'start'}': {what}{lines}",
             hint=_advice(listener.last),
         ) from error
 
 
+def _telling(lines: list[str]) -> list[str]:
+    """The lines that say what went wrong; the last ones if none stands out."""
+    errors = [line for line in lines if re.match(r"(E:|Err:|dpkg: error|\S+: error)", line)]
+    return (errors or lines)[-8:]
+
+
 def _advice(lines: list[str]) -> str:
     text = "\n".join(lines)
     if re.search(r"Unable to locate package|has no installation candidate", text):
         return "correct the package's name in the recipe"
+    if "does not have a Release file" in text:
+        return "correct the recipe's suite, or use a mirror in /etc/apt that has it"
     if re.search(
         r"Failed to fetch|Could not (resolve|connect)|Temporary failure|unable to fetch", text, re.IGNORECASE
     ):
