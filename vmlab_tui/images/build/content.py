@@ -97,7 +97,7 @@ def cloud_cfg(recipe: Recipe) -> str:
         "ssh_genkeytypes": ["ed25519"],
         "ssh": {"emit_keys_to_console": False},
         "no_ssh_fingerprints": True,
-        # what is set already: cloud-init leaves it, where its own default would be generated at the first boot
+        # as it is set already: cloud-init's own default would be generated at the first boot
         "locale": recipe.locale,
         "apt": {"preserve_sources_list": True},
         "cloud_init_modules": _INIT.split(),

@@ -104,6 +104,10 @@ def furnish(job: Job, root: Path) -> None:
         link = resolv.readlink()
         resolv.unlink()
         shutil.copy("/etc/resolv.conf", resolv)
+        # packages that a hook installs must not start their services here
+        policy = root / "usr/sbin/policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
         for kind, target in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run")):
             call(["mount", "-t", kind, kind, root / target])
         for number, hook in enumerate(job.recipe.hooks, 1):
@@ -111,6 +115,7 @@ def furnish(job: Job, root: Path) -> None:
             call(["chroot", root, "/bin/sh", "-e", "-s"], data=hook)
         for target in ("proc", "sys", "run"):
             call(["umount", "-l", root / target])
+        policy.unlink()
         resolv.unlink()
         resolv.symlink_to(link)
     for pattern in content.FORGET:
