@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.cli.terminal import AtTerminal
 from vmlab_tui.journal.log import read
 
 if TYPE_CHECKING:
@@ -32,22 +31,29 @@ def failed(made_run: MadeRun) -> None:
     made_run.end("failed", 1, "kept", "2099-01-01T00:00:00+00:00")
 
 
-def test_the_journal_goes_to_standard_output_as_it_is(made_run: MadeRun, vmlab: list[str]) -> None:
-    with subprocess.Popen(
-        [*vmlab, "runs", "wait", made_run.id, "--json"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        first = process.stdout.readline()
-        assert json.loads(first)["kind"] == "run_created", "before the run has ended"
+def test_the_journal_goes_to_standard_output_as_it_is(
+    made_run: MadeRun, vmlab: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with (
+        out.open("wb") as file,
+        subprocess.Popen(
+            [*vmlab, "runs", "wait", made_run.id, "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        limit = time.monotonic() + 30
+        while not out.read_bytes():
+            assert time.monotonic() < limit, "nothing comes before the run has ended"
+            time.sleep(0.05)
         made_run.step(1)
         made_run.end()
-        rest, people = process.communicate(timeout=30)
+        _, people = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert (first + rest).encode() == (made_run.folder / "journal.jsonl").read_bytes()
+    assert out.read_bytes() == (made_run.folder / "journal.jsonl").read_bytes()
     assert "01 preflight: ok" in people
     assert f"PASSED {made_run.id}" in people
 
@@ -148,61 +154,35 @@ def test_logs_follow_from_step_to_step_until_the_end(made_run: MadeRun, vmlab: l
         assert process.wait(30) == 0
 
 
-class AtTerminal:
-    """A program at a terminal of 80x24."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.pid, self.master = pty.fork()
-        if self.pid == 0:
-            os.environ |= {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-            os.execv(argv[0], argv)
-        self.text = ""
-
-    def read_until(self, wanted: str, seconds: float = 20) -> str:
-        limit = time.monotonic() + seconds
-        while wanted not in self.text:
-            assert time.monotonic() < limit, f"no {wanted!r} in {self.text!r}"
-            try:
-                self.text += os.read(self.master, 65536).decode(errors="replace")
-            except OSError:
-                assert wanted in self.text, f"no {wanted!r} in {self.text!r}"
-        return self.text
-
-    def status(self, seconds: float = 20) -> int:
-        limit = time.monotonic() + seconds
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self.master)
-                return os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < limit, "it does not end"
-            try:
-                self.text += os.read(self.master, 65536).decode(errors="replace")
-            except OSError:
-                time.sleep(0.05)
-
-
 def test_ctrl_c_while_waiting_leaves_the_run_alone(made_run: MadeRun, vmlab: list[str]) -> None:
     made_run.write("step_started", number=5, attempt=1)
     terminal = AtTerminal([*vmlab, "runs", "wait", made_run.id])
-    terminal.read_until("05 boot")
-    os.write(terminal.master, b"\x03")
-    terminal.read_until("goes on without you")
-    assert terminal.status() == 130
+    try:
+        terminal.read_until("05 boot")
+        terminal.press(b"\x03")
+        terminal.read_until("goes on without you")
+        assert terminal.status() == 130
+    finally:
+        terminal.close()
     assert [event.kind for event in read(made_run.folder / "journal.jsonl")][-1] == "step_started"
 
 
 def test_a_closed_terminal_ends_the_watching_quietly(made_run: MadeRun, vmlab: list[str]) -> None:
     terminal = AtTerminal([*vmlab, "runs", "wait", made_run.id])
-    terminal.read_until("run sample")
-    os.close(terminal.master)
-    _, status = os.waitpid(terminal.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
+    try:
+        terminal.read_until("run sample")
+        terminal.hang_up()
+        assert terminal.status() == -signal.SIGHUP
+    finally:
+        terminal.close()
     assert [event.kind for event in read(made_run.folder / "journal.jsonl")][-1] == "worker_started"
 
 
 def test_without_arguments_at_a_terminal_it_says_what_can_be_done(vmlab: list[str]) -> None:
     terminal = AtTerminal(vmlab)
-    terminal.read_until("vmlab run quickstart")
-    assert terminal.status() == 0
+    try:
+        terminal.read_until("vmlab run quickstart")
+        assert terminal.status() == 0
+    finally:
+        terminal.close()
     assert max(map(len, terminal.text.splitlines())) <= 80
