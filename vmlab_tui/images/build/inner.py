@@ -121,6 +121,10 @@ def furnish(job: Job, root: Path) -> None:
     for pattern in content.FORGET:
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    # newer than /usr: nothing is out of date, so the first boot need not bring system users, catalogues and
+    # the hardware database up to date, which it would do one after the other before anything else
+    for name in ("etc/.updated", "var/.updated"):
+        (root / name).touch()
     # empty, not absent: systemd then makes a new one at first boot without thinking it a factory reset
     (root / "etc/machine-id").write_text("")
 
