@@ -102,7 +102,7 @@ async def test_a_failing_step_keeps_the_vm_for_a_look(lab_store: Store, profile:
     assert "step 'broken' exited with 7" in report
     assert "kept until" in report
     assert len(domains(lab_store)) == 1
-    inside = await vmlab(lab_store, "ssh", run.name, "--", "cat", "/root/x")
+    inside = await vmlab(lab_store, "ssh", run.name, "--", "sudo", "cat", "/root/x")
     assert (inside.status, inside.out.strip()) == (0, "before")
     listed = await vmlab(lab_store, "runs", "list", "--json")
     assert "failed" in listed.out
@@ -131,8 +131,13 @@ async def test_a_secret_reaches_the_step_and_nothing_that_is_kept(lab_store: Sto
 required: [TOKEN]
 secret: [TOKEN]
 steps:
-  - {name: use, run: 'test "$TOKEN" = "s3cr3t-Zq81/+=x"; echo "$TOKEN"; echo "$TOKEN" > /dev/console; false'}
-""".replace('"s3cr3t-Zq81/+=x"', "\"$(printf 's3cr3t-%s' 'Zq81/+=x')\"")
+  - name: use
+    run: |
+      test "$TOKEN" = "$(printf 's3cr3t-%s' 'Zq81/+=x')"
+      echo "$TOKEN"
+      echo "$TOKEN" > /dev/console
+      false
+"""
     )
     said = await vmlab(lab_store, "run", path, "--env", "TOKEN", "--on-fail", "destroy", TOKEN=secret)
     assert said.status == 1
@@ -155,7 +160,7 @@ async def test_a_guest_that_never_answers_names_the_stage_it_reached(lab_store: 
     failed = next(
         one for one in said.events if one["kind"] == "step_finished" and one["data"]["state"] == "failed"
     )
-    detail = failed["detail"]
+    detail = failed["data"]["detail"]
     assert "no SSH login within 8 s" in detail
     assert "stage" in detail
     assert re.search(r"Boot|SeaBIOS|boot", detail), detail
@@ -173,7 +178,7 @@ async def test_control_bytes_of_a_guest_reach_no_screen_and_no_report(lab_store:
     path = profile(
         r"""
 steps:
-  - name: "paint \e[31m"
+  - name: paint
     run: |
       printf '\033]0;owned\007\033[2J\033[31mred\033[0m \302\233K \342\200\256 \233 end\n'
       printf '\033[5n\016broken\017\n' >&2

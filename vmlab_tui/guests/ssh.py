@@ -30,6 +30,7 @@ KEPT_OUTPUT = 16 << 20
 _CHANNELS = 8  # sshd allows ten sessions on a connection (MaxSessions)
 _KEEPALIVE = 15  # seconds; four unanswered ones end the connection
 _CHUNK = 1 << 16
+_SPAWN_TRIES = 4
 
 
 class ConnectError(LabError):
@@ -162,7 +163,8 @@ class Guest:
     async def _spawn(self, line: str, timeout: float | None) -> asyncssh.SSHClientProcess[bytes]:
         import asyncssh
 
-        for last in (False, True):
+        for number in range(_SPAWN_TRIES):
+            last = number == _SPAWN_TRIES - 1
             await self.open(timeout)
             connection = self._connection
             if connection is None:  # closed by somebody else meanwhile
@@ -179,7 +181,13 @@ class Guest:
                         f"{self.endpoint.label}: SSH drops as soon as it is used: {_text(error)}"
                     ) from error
             except asyncssh.ChannelOpenError as error:
-                if connection.is_closed() and not last:
+                asked = error.code == asyncssh.OPEN_REQUEST_SESSION_FAILED
+                await asyncio.sleep(0.1 * (number + 1) if asked else 0)
+                if connection.is_closed() and asked:
+                    # the request was out: nobody knows whether the command began
+                    raise Dropped(f"{self.endpoint.label}: the SSH connection dropped") from error
+                # dropbear now and then refuses a session that follows one just closed; nothing has run then
+                if not last and (asked or connection.is_closed()):
                     continue
                 raise ConnectError(
                     f"{self.endpoint.label}: the guest refuses to run a command: {_text(error)}"

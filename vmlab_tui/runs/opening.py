@@ -239,9 +239,9 @@ def watchers(run: RunContext) -> Watchers:
 async def cloud_init(run: RunContext, step: PlannedStep) -> Result:
     with run.wait("cloud-init"):
         ended = await wait_cloud_init(run.guest, Deadline(step.timeout), on_stage=run.stage)
+        if ended.state is CloudInitState.ABSENT:
+            return Result("skipped", "there is no cloud-init in this guest")
         await save_cloud_init_log(run)
-    if ended.state is CloudInitState.ABSENT:
-        return Result("skipped", "there is no cloud-init in this guest")
     if ended.errors or ended.state is CloudInitState.ERROR:
         lines = [clean(line) for line in ended.errors] or ["it ended with an error and named none"]
         raise StepError(
