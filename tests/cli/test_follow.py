@@ -149,8 +149,10 @@ def test_logs_follow_from_step_to_step_until_the_end(made_run: MadeRun, vmlab: l
         assert process.stdout.readline() == "two\n"
         made_run.write("step_finished", number=10, attempt=1, state="ok", seconds=1.0)
         made_run.step(11, log=b"three\n")
+        assert process.stdout.readline() == "== 11 install rdp\n"
+        assert process.stdout.readline() == "three\n"
         made_run.end()
-        assert process.stdout.read() == "== 11 install rdp\nthree\n"
+        assert process.stdout.read() == ""
         assert process.wait(30) == 0
 
 
@@ -186,3 +188,18 @@ def test_without_arguments_at_a_terminal_it_says_what_can_be_done(vmlab: list[st
     finally:
         terminal.close()
     assert max(map(len, terminal.text.splitlines())) <= 80
+
+
+def test_a_reader_that_leaves_does_not_make_a_run_passed(made_run: MadeRun, vmlab: list[str]) -> None:
+    made_run.step(1)
+    process = subprocess.Popen(
+        [*vmlab, "runs", "wait", made_run.id, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline()
+        process.stdout.close()
+        made_run.step(2)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()

@@ -87,12 +87,12 @@ def test_help_is_quick_because_it_imports_little() -> None:
 def test_a_closed_pipe_is_no_error(vmlab: list[str]) -> None:
     line = " ".join(f"'{word}'" for word in vmlab)
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{line} profile schema | head -1"],
+        ["bash", "-o", "pipefail", "-c", f"{line} profile schema | true"],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("{\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 def test_a_bug_is_one_line_and_its_details_are_in_a_file(vmlab: list[str], tmp_path: Path) -> None:

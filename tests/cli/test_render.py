@@ -16,7 +16,7 @@ from vmlab_tui.cli.style import Style
 from vmlab_tui.journal.events import make
 from vmlab_tui.journal.state import RunState
 
-HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\u009b31m [red]"
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\n\u009b31m [red]"
 EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("run_created", {"run_id": "sample-1", "profile": "sample", "plan_sha": "0"}),
     ("worker_started", {"pid": 1, "boot_id": "b", "start_ticks": 1, "resumed": False}),
@@ -100,7 +100,7 @@ def test_a_terminal_shows_what_is_finished_and_nothing_is_left_of_the_rest(
         "run sample-1",
         "        on image tiny, tcg",
         "ok   01 preflight          0.1s",
-        "FAIL 07 ssh               41.2s  evil [red]",
+        "FAIL 07 ssh               41.2s  evil",
         "        warning: careful evil [red]",
         "FAIL    service xrdp: dead",
         "",

@@ -15,7 +15,7 @@ schema: 1
 name: guarded
 image: no-such-image
 required: [API_TOKEN, PLAIN]
-secret: [API_TOKEN]
+secret: [API_TOKEN, HARMLESS]
 """
 
 
@@ -78,6 +78,7 @@ def test_wrong_usage(here: Path, words: list[str], told: str) -> None:
         ["run", "guarded.yaml", "--env", "API_TOKEN=hunter2"],
         ["run", "guarded.yaml", "--env", "PLAIN=hunter2"],
         ["run", "guarded.yaml", "--set", "env.API_TOKEN=hunter2"],
+        ["run", "guarded.yaml", "--set", "env.HARMLESS=hunter2"],
         ["run", "guarded.yaml", "--set", "env.DB_PASSWORD=hunter2"],
         ["run", "guarded.yaml", "--set", "steps.0.env.API_TOKEN=hunter2"],
         ["profile", "show", "guarded.yaml", "--set", "env.API_TOKEN=hunter2"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 from vmlab_tui import __version__
 from vmlab_tui.base.errors import Exit, LabError
 from vmlab_tui.cli import errors
-from vmlab_tui.cli.commands import Where, command_of, examples, exits
+from vmlab_tui.cli.commands import Where, command_of, discard_output, examples, exits
 from vmlab_tui.verbs.registry import GROUPS, VERBS
 
 _EXAMPLES = (
@@ -62,7 +61,10 @@ class Root(_Group):
             errors.show("interrupted")
             code = int(Exit.INTERRUPTED)
         except OSError as error:
-            code = _closed() if error.errno == errno.EPIPE else errors.of_os(error)
+            if error.errno == errno.EPIPE:
+                discard_output()
+            else:
+                code = errors.of_os(error)
         except Exception as error:
             code = errors.of_bug(error)
         sys.exit(code)
@@ -75,13 +77,6 @@ class Root(_Group):
             "Without arguments and without a terminal, vmlab does 'vmlab run quickstart'. "
             "NO_COLOR turns colours off. VMLAB_STORE and LIBVIRT_DEFAULT_URI stand for --store and --connect."
         )
-
-
-def _closed() -> int:
-    """The reader of our output has gone away: not an error of ours, and nothing to say to it."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
-    return int(Exit.PASSED)
 
 
 def make() -> click.Group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,12 @@ def command_of(verb: Verb) -> click.Command:
     def callback(**values: Any) -> int:
         import asyncio  # late: --help does without it
 
-        return asyncio.run(_call(verb, values))
+        try:
+            return asyncio.run(_call(verb, values))
+        except BrokenPipeError:
+            # nobody reads any more; of a run, that it has passed is not known
+            discard_output()
+            return int(Exit.INTERRUPTED if verb.reports_run else Exit.PASSED)
 
     return VerbCommand(
         verb,
@@ -157,9 +163,9 @@ def _print(verb: Verb, outcome: Outcome, *, as_json: bool) -> None:
         click.echo("\n".join(outcome.lines), file=sys.stderr if as_json else sys.stdout)
 
 
-def exit_text() -> str:
-    """The exit codes in one line."""
-    return ", ".join(f"{code} {text}" for code, text in EXITS)
+def discard_output() -> None:
+    """The reader of our output has gone away: not an error of ours, and nothing to say to it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 assert {int(code) for code, _ in EXITS} == {int(code) for code in Exit}

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.units import duration
+from vmlab_tui.cli.status import Status
 from vmlab_tui.cli.style import Style
 from vmlab_tui.verbs.verb import Interrupt
-from vmlab_tui.verbs.words import cut
 
 if TYPE_CHECKING:
-    import asyncio
-
     from vmlab_tui.journal.events import Event
     from vmlab_tui.lab.context import Lab
     from vmlab_tui.runs.client import RunView
@@ -34,9 +30,7 @@ class Terminal:
         self._people = Style.of(sys.stderr if data else sys.stdout)
         # the result on standard output is not to be mixed with remarks when somebody keeps it
         self._aside = Style.of(sys.stdout if not data and sys.stdout.isatty() else sys.stderr)
-        self._status = ""
-        self._begun = self._since = time.monotonic()
-        self._ticking: asyncio.Task[None] | None = None
+        self._status = Status(self._aside)
 
     @property
     def interactive(self) -> bool:
@@ -51,47 +45,15 @@ class Terminal:
         return self._people.colour
 
     def say(self, line: str) -> None:
-        self._clear()
+        self._status.close()
         self._aside.print(line)
 
     def status(self, line: str) -> None:
-        if line == self._status:
-            return
-        self._clear()
-        self._status, self._since = line, time.monotonic()
-        if not line:
-            return
-        if self._aside.live:
-            import asyncio  # late: --help does without it
-
-            self._ticking = asyncio.get_running_loop().create_task(self._tick())
-        else:
-            self._aside.print(f"{duration(self._since - self._begun):>7} {line}")
-
-    async def _tick(self) -> None:
-        """Show what is going on with the seconds it has taken so far."""
-        import asyncio
-
-        while True:
-            took = f"{duration(time.monotonic() - self._since):>7} "
-            self._aside.stream.write("\r\x1b[K" + cut(took + self._status, self._aside.columns - 1))
-            self._aside.stream.flush()
-            await asyncio.sleep(0.1)
-
-    def _clear(self) -> None:
-        """Leave of the status only the line that says how long it took."""
-        if self._ticking:
-            self._ticking.cancel()
-            self._ticking = None
-            took = f"{duration(time.monotonic() - self._since):>7} "
-            line = cut(took + self._status, self._aside.columns - 1)
-            self._aside.stream.write("\r\x1b[K" + self._aside.dim(line) + "\n")
-            self._aside.stream.flush()
-        self._status = ""
+        self._status.show(line)
 
     def close(self) -> None:
         """The verb is done, well or not: nothing ticks any more."""
-        self._clear()
+        self._status.close()
 
     def write(self, text: str) -> None:
         if text:
@@ -99,7 +61,7 @@ class Terminal:
             sys.stdout.flush()
 
     async def confirm(self, question: str, loses: Sequence[str] = ()) -> bool:
-        self._clear()
+        self._status.close()
         if self._yes:
             return True
         if not self.interactive:
@@ -110,7 +72,7 @@ class Terminal:
 
     async def terminal(self, argv: Sequence[str]) -> int:
         """Become the other program: its exit status is ours, and the terminal's signals are its own."""
-        self._clear()
+        self._status.close()
         sys.stdout.flush()
         sys.stderr.flush()
         # Python ignores SIGPIPE, and a program that is started would inherit that
@@ -126,7 +88,7 @@ class Terminal:
         from vmlab_tui.cli.render import renderer
         from vmlab_tui.runs import client
 
-        self._clear()
+        self._status.close()
         view = client.get_run(lab, run_id)
         shown = renderer(self._people, view.plan, view.folder)
         view = await Foreground(lab, view, shown, self._emit if self._data else None, interrupt).watch()
