@@ -203,3 +203,36 @@ def test_a_reader_that_leaves_does_not_make_a_run_passed(made_run: MadeRun, vmla
         assert process.wait(30) == 130
     finally:
         process.kill()
+
+
+def test_ending_a_kept_run_asks_at_a_terminal_and_names_what_is_lost(
+    made_run: MadeRun, vmlab: list[str]
+) -> None:
+    failed(made_run)
+    disk = made_run.store / "vms" / made_run.plan.vm.uuid / "disk.qcow2"
+    disk.parent.mkdir(parents=True)
+    disk.touch()
+    for answer, status in ((b"n\n", 130), (b"y\n", 0)):
+        assert disk.exists()
+        terminal = AtTerminal([*vmlab, "runs", "end", "last"])
+        try:
+            terminal.read_until("Go on? [y/N]")
+            assert f"vm-dir {disk.parent}" in terminal.text
+            terminal.press(answer)
+            assert terminal.status() == status
+        finally:
+            terminal.close()
+    assert not disk.parent.exists()
+
+
+def test_without_a_terminal_ending_does_as_it_is_told(made_run: MadeRun, vmlab: list[str]) -> None:
+    failed(made_run)
+    disk = made_run.store / "vms" / made_run.plan.vm.uuid / "disk.qcow2"
+    disk.parent.mkdir(parents=True)
+    disk.touch()
+    done = run(vmlab, "runs", "end", "last", "--json")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert data["disposition"] == "destroyed"
+    assert {"what": "file", "id": str(disk)} in data["removed"]
+    assert run(vmlab, "ssh", "last").returncode == 2

@@ -47,6 +47,7 @@ class Foreground:
         """Until the run has ended or its worker has died. Raises Interrupted when the person leaves."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._pressed)
+        self._renderer.ctrl_c("stop looking" if self._mode is Interrupt.LEAVE else "end the run")
         ticking = asyncio.create_task(self._tick())
         reading = asyncio.create_task(self._read())
         leaving = asyncio.create_task(self._left.wait())
@@ -90,8 +91,10 @@ class Foreground:
             kept = "destroyed" if self._view.plan.on_fail == "destroy" else "kept"
             self._renderer.notice(f"Asked the run to end; its VM {vm} will be {kept}.")
             self._renderer.notice("Ctrl-C again destroys it at once.")
+            self._renderer.ctrl_c(f"destroy {vm} at once")
         else:
             self._renderer.notice(f"Destroying VM {vm} now. Ctrl-C again leaves the run as it is.")
+            self._renderer.ctrl_c("leave the run as it is")
         how = "table" if self._presses == 1 else "destroy"
         task = asyncio.get_running_loop().create_task(self._ask(how))
         self._asking.add(task)

@@ -38,6 +38,10 @@ class Renderer(Protocol):
         """Something to be said about the watching itself."""
         ...
 
+    def ctrl_c(self, text: str) -> None:
+        """What the next Ctrl-C does, in a few words."""
+        ...
+
     def close(self) -> None:
         """Nothing more comes: leave the screen as others expect it."""
         ...
@@ -103,6 +107,9 @@ class Lines:
     def notice(self, text: str) -> None:
         self._style.print(text)
 
+    def ctrl_c(self, text: str) -> None:
+        """Nothing to show it on."""
+
     def close(self) -> None:
         """Nothing to put right."""
 
@@ -117,7 +124,7 @@ class Live:
         self._state = RunState()
         self._drawn: list[str] = []
         self._name = max((len(cut(step.name, 28)) for step in plan.steps), default=8)
-        self._keys = "Ctrl-C: end it"
+        self._keys = ""
 
     def event(self, event: Event, state: RunState) -> None:
         self._state = state
@@ -138,6 +145,9 @@ class Live:
 
     def notice(self, text: str) -> None:
         self._keep(text)
+
+    def ctrl_c(self, text: str) -> None:
+        self._keys = f"Ctrl-C: {text}"
 
     def close(self) -> None:
         self._write(self._erase())
