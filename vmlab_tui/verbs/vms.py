@@ -49,6 +49,7 @@ port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
             *table((self._row(vm, ctx.lab.store) for vm in vms), head=("vm", "power", "ssh", "lease", "run"))
         ]
         lines += [f"warning: {clean_line(name, 60)}: {clean_line(text)}" for name, text in found.problems]
+        ours = " of ours" if args.flag("own") else ""
         return Outcome(
             data, tuple(lines) or (f"no VMs{ours} on {ctx.lab.uri}", "  vmlab run quickstart --keep")
         )
