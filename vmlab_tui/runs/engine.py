@@ -60,6 +60,7 @@ class Engine:
     def __init__(self, run: RunContext) -> None:
         self.run = run
         self._capture: asyncio.Task[None] | None = None
+        self._stopped = "the worker was told to stop"
 
     async def execute(self) -> Outcome:
         """Everything from where the journal stands to its ``ended`` event."""
@@ -77,16 +78,17 @@ class Engine:
         stop.cancel()
         if main.done():
             return main.result()
-        limit = not run.stop.wanted.is_set()
+        if run.stop.wanted.is_set():
+            run.write("end_requested", by=run.stop.by, how=run.stop.how)
+            outcome = Outcome("ended", Exit.INTERRUPTED, f"ended on request of {run.stop.by}")
+        else:
+            spent = duration(run.plan.max_duration)
+            outcome = Outcome("failed", Exit.FAILED, f"the run's max_duration of {spent} is over")
+        self._stopped = outcome.detail
         main.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await main
-        if limit:
-            return Outcome(
-                "failed", Exit.FAILED, f"max_duration of {duration(run.plan.max_duration)} is over"
-            )
-        run.write("end_requested", by=run.stop.by, how=run.stop.how)
-        return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {run.stop.by}")
+        return outcome
 
     async def _main(self) -> Outcome:
         before = self._before()
@@ -107,12 +109,12 @@ class Engine:
     def _before(self) -> Outcome | None:
         """How the main part had ended when an earlier worker died; None when it had not."""
         state, plan = self.run.state, self.run.plan
-        failed = next((one for one in state.steps.values() if one.state == "failed"), None)
-        if failed:
-            return Outcome("failed", Exit.FAILED, failed.detail, failed.number)
         if state.end_requested:
             self.run.stop.how = state.end_requested.how
             return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {state.end_requested.by}")
+        failed = next((one for one in state.steps.values() if one.state == "failed"), None)
+        if failed:
+            return Outcome("failed", Exit.FAILED, failed.detail, failed.number)
         return Outcome() if any(plan.phase(kind).number in state.steps for kind in _TAIL) else None
 
     async def _restore(self, step: PlannedStep) -> None:
@@ -149,7 +151,7 @@ class Engine:
         try:
             result = await phase(run, step)
         except asyncio.CancelledError:
-            finished("unknown", "stopped in the middle")
+            finished("failed", self._stopped)
             raise
         except StepError as error:
             status = error.status if isinstance(error, ScriptFailed) else None
