@@ -16,10 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from vmlab_tui.images.store import get_image, image_file
-
 from tests.bench.figures import Figure, show
 from vmlab_tui.base.paths import shipped
+from vmlab_tui.images.store import get_image, image_file
 from vmlab_tui.lab.context import open_lab
 from vmlab_tui.lab.ports import release, reserve
 from vmlab_tui.spec.profile import RunStep, load_profile
