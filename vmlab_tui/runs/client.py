@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -28,16 +24,13 @@ from vmlab_tui.lab.leases import after, read_lease, write_lease
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.control import ask
+from vmlab_tui.runs.folder import JOURNAL, LOCK, RESERVE, RESERVE_BYTES, identity
 from vmlab_tui.runs.plan import Plan, read_plan, write_plan
 from vmlab_tui.runs.prepare import Prepared
 from vmlab_tui.runs.report import Ending, write_reports
-from vmlab_tui.runs.worker import JOURNAL, identity
+from vmlab_tui.runs.spare import SpareWorker
 
 RUN_CREATED = declare("run.created", "the run's directory exists, no worker was started")
-LOCK = "lock"
-RESERVE = ".reserve"
-RESERVE_BYTES = 1 << 16
-"""A file that is given up when a run is ended, so that this can be journaled on a full disk."""
 _POLL = 0.05
 
 
@@ -78,43 +71,6 @@ def _take_lock(folder: Path) -> int:
             return handle
     os.close(handle)
     raise Locked(f"run {folder.name} has a worker", hint=f"follow it: vmlab runs logs -f {folder.name}")
-
-
-class SpareWorker:
-    """A worker process that starts up, imports and connects nothing, and waits to be given a run.
-
-    Starting one while a run is still being prepared hides the start of an interpreter (some 0.6 s). Closed
-    without a run, it exits. It is in a session of its own, so that closing the terminal is nothing to it.
-    """
-
-    def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "vmlab_tui.runs.worker"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-            )
-
-    def __enter__(self) -> SpareWorker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def give(self, folder: Path, secrets: Mapping[str, str], lock: int) -> None:
-        """Put it on the run in ``folder``. ``lock``, a held descriptor, is its from here on."""
-        message = json.dumps({"folder": str(folder), "secrets": dict(secrets)}).encode()
-        sent = socket.send_fds(self._ours, [message], [lock])
-        self._ours.sendall(message[sent:])
-        self.close()
-
-    def close(self) -> None:
-        """Let it go; without a run it ends by itself."""
-        self._ours.close()
 
 
 def create(lab: Lab, prepared: Prepared) -> Path:

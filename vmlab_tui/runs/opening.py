@@ -6,7 +6,7 @@ is kept, what may be half done is done anew.
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypedDict
@@ -19,7 +19,7 @@ from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.text import clean
 from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.guests.keys import ensure_user_key, new_host_key
+from vmlab_tui.guests.keys import ensure_user_key, new_host_key, warm_up
 from vmlab_tui.guests.waiting import Stage, wait_ready
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
@@ -210,7 +210,9 @@ async def ssh(run: RunContext, step: PlannedStep) -> Result:
     deadline = Deadline(step.timeout)
 
     with run.wait("boot"):
-        run.guest = await wait_ready(run.endpoint, deadline, **watchers(run))
+        _, run.guest = await asyncio.gather(
+            asyncio.to_thread(warm_up), wait_ready(run.endpoint, deadline, **watchers(run))
+        )
     point(SSH_READY)
     return Result()
 
@@ -272,8 +274,3 @@ async def checkpoint(run: RunContext, step: PlannedStep) -> Result:
             )
         point(SNAPSHOT_MADE)
     return Result()
-
-
-def free_space(path: Path) -> int:
-    """Bytes that we may still write below ``path``."""
-    return shutil.disk_usage(path if path.exists() else path.parent).free

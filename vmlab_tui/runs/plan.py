@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import write_durably
-from vmlab_tui.spec.profile import Profile
+from vmlab_tui.spec.model import Profile
 
 SCHEMA = 1
 FILE = "plan.json"

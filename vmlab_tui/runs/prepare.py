@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 
 from vmlab_tui import __version__
@@ -17,7 +18,6 @@ from vmlab_tui.hosts.model import HostFacts
 from vmlab_tui.images.store import Image, get_image, image_file, open_store
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import now, whoami
-from vmlab_tui.runs.opening import free_space
 from vmlab_tui.runs.plan import Plan, PlannedImage, PlannedVm, plan_steps
 from vmlab_tui.runs.request import RunRequest
 from vmlab_tui.spec.env import RunEnv, resolve_env
@@ -191,7 +191,7 @@ def preflight(lab: Lab, facts: HostFacts, plan: Plan, image: Image, *, name_take
 
 def _space(lab: Lab, plan: Plan) -> Finding:
     """A run writes the overlay, and the memory into it once for each of its two snapshots."""
-    free = free_space(lab.store.root)
+    free = shutil.disk_usage(lab.store.root).free
     snapshots = 0 if plan.vm.time_travel else 2 * plan.vm.memory
     need = snapshots + RESERVE
     if free < need:

@@ -20,7 +20,7 @@ from vmlab_tui.guests.waiting import boot_id, reboot
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.opening import tail_of, watchers
 from vmlab_tui.runs.plan import PlannedStep
-from vmlab_tui.spec.profile import CopyStep, RebootStep, RunStep, WaitStep
+from vmlab_tui.spec.model import CopyStep, RebootStep, RunStep, WaitStep
 
 STEP_BEGUN = declare("step.begun", "a script step is journaled as started, its unit is not")
 UNIT_STARTED = declare("unit.started", "the step's unit runs in the guest and has printed something")

@@ -18,26 +18,17 @@ from pathlib import Path
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.text import Masker
-from vmlab_tui.guests.keys import warm_up
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.control import ControlServer
 from vmlab_tui.runs.engine import Engine
+from vmlab_tui.runs.folder import JOURNAL, identity
 from vmlab_tui.runs.plan import read_plan
 
 WORKER_STARTED = declare("worker.started", "the worker has the run, nothing is made")
-JOURNAL = "journal.jsonl"
 _CHUNK = 1 << 16
-
-
-def identity() -> dict[str, int | str]:
-    """This process in a way that survives reuse of its pid: pid, boot id, start in clock ticks."""
-    # proc(5): field 22 of /proc/PID/stat, counted after the command in parentheses
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return {"pid": os.getpid(), "boot_id": boot_id, "start_ticks": ticks}
 
 
 async def work(folder: Path, secrets: dict[str, str]) -> None:
@@ -80,7 +71,6 @@ def main() -> None:
     # closing the terminal, or Ctrl-C in it, is not for us
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warm_up()
     with socket.socket(fileno=os.dup(0)) as caller:
         message, lock, *_ = socket.recv_fds(caller, _CHUNK, 1)
         while more := caller.recv(_CHUNK):

@@ -120,6 +120,37 @@ Secrets are never taken from the command line. Export them and name them with --
     )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
+        if args.flag("plan"):
+            prepared = await self._prepared(ctx, args)
+            refused = Exit.REFUSED if prepared.refused else Exit.PASSED
+            return Outcome(plan_json(prepared), plan_lines(prepared), refused)
+
+        from vmlab_tui.runs.spare import SpareWorker
+
+        # first of all: it starts up while everything else here is imported and prepared
+        with SpareWorker() as worker:
+            prepared = await self._prepared(ctx, args)
+            for finding in prepared.findings:
+                if finding.level == "warn":
+                    ctx.front.say(f"warning: {finding.what}: {finding.detail}")
+            refuse(prepared)
+
+            from vmlab_tui.runs import client
+
+            run_id = await client.start(ctx.lab, prepared, worker)
+        if args.flag("detach"):
+            return Outcome(
+                {"run": run_id},
+                (run_id, f"  vmlab runs wait {run_id}", f"  vmlab runs logs -f {run_id}"),
+            )
+        view = await ctx.front.follow(ctx.lab, run_id, Interrupt.END)
+
+        from vmlab_tui.verbs.shapes import finished
+
+        return await finished(view, args.path("junit"))
+
+    async def _prepared(self, ctx: Context, args: Args) -> Prepared:
+        """The run as asked for, ready to be started; errors in arguments and profile come before libvirt."""
         from vmlab_tui.spec.profile import load_profile
 
         request = self.request(args)
@@ -131,33 +162,8 @@ Secrets are never taken from the command line. Export them and name them with --
                 hint="leave --detach and --plan away, or use vmlab runs wait RUN --junit FILE",
             )
         await refuse_secret_sets(request.profile, request.sets)
-        # errors in the profile are told without libvirt
         await blocking(lambda: load_profile(request.profile, request.sets))
-
-        from vmlab_tui.runs import client
-
-        plan_only = args.flag("plan")
-        if plan_only:
-            prepared = await self._prepare(ctx, request, build_image=False)
-            refused = Exit.REFUSED if prepared.refused else Exit.PASSED
-            return Outcome(plan_json(prepared), plan_lines(prepared), refused)
-        with client.SpareWorker() as worker:
-            prepared = await self._prepare(ctx, request, build_image=True)
-            for finding in prepared.findings:
-                if finding.level == "warn":
-                    ctx.front.say(f"warning: {finding.what}: {finding.detail}")
-            refuse(prepared)
-            run_id = await client.start(ctx.lab, prepared, worker)
-        if args.flag("detach"):
-            return Outcome(
-                {"run": run_id},
-                (run_id, f"  vmlab runs wait {run_id}", f"  vmlab runs logs -f {run_id}"),
-            )
-        view = await ctx.front.follow(ctx.lab, run_id, Interrupt.END)
-
-        from vmlab_tui.verbs.shapes import finished
-
-        return await finished(view, junit)
+        return await self._prepare(ctx, request, build_image=not args.flag("plan"))
 
     @staticmethod
     def request(args: Args) -> RunRequest:
