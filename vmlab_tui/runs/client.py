@@ -59,10 +59,10 @@ class EndResult:
     kept_until: str | None = None
 
 
-def _take_lock(folder: Path) -> int:
-    """A held descriptor on the run's lock. Raises Locked when a worker has it."""
+def _take_lock(folder: Path, *, patience: float = 0.2) -> int:
+    """A held descriptor on the run's lock. Raises Locked when a worker has it ``patience`` seconds longer."""
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(10):
+    for _ in range(int(patience / 0.02)):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -155,9 +155,9 @@ async def follow(lab: Lab, run_id: str, *, since: int = 0) -> AsyncIterator[Even
             over = over or event.kind == "ended"
             if event.seq > since:
                 yield event
-        if not live:
-            return  # everything was read after the last writer had gone
-        await asyncio.sleep(_POLL if not over else _POLL / 5)
+        if over or not live:
+            return  # ``live`` was asked first: what the last writer wrote has been read
+        await asyncio.sleep(_POLL)
 
 
 async def owned(host: Host, view: RunView) -> list[Thing]:
@@ -194,7 +194,8 @@ async def end(lab: Lab, ref: str, how: str = "destroy", by: str = "vmlab") -> En
     """
     view = get_run(lab, ref)
     try:
-        lock = _take_lock(view.folder)
+        # a worker whose run has ended is about to go
+        lock = await asyncio.to_thread(_take_lock, view.folder, patience=10 if view.state.over else 0.2)
     except Locked:
         await ask(view.folder, verb="end", how=how, by=by, seq=view.state.seq)
         return EndResult(asked=True)

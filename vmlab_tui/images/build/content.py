@@ -110,9 +110,9 @@ def cloud_cfg(recipe: Recipe) -> str:
 def kernel_line(recipe: Recipe) -> str:
     """The kernel's command line.
 
-    Self-tests of ciphers take seconds when emulated. An emulated machine on a busy host misses ticks: then the
-    timer check panics, or the kernel leaves the TSC for a clock that hangs. Both were seen, so neither is
-    checked. Under KVM the guest uses kvm-clock anyway.
+    Self-tests of ciphers take seconds when emulated. An emulated machine on a busy host misses ticks:
+    then the timer check panics, or the kernel leaves the TSC for a clock that hangs. Both were seen, so
+    neither is checked. Under KVM the guest uses kvm-clock anyway.
     """
     ours = ["net.ifnames=0", "cryptomgr.notests", "no_timer_check", "tsc=reliable"]
     return " ".join(["root=LABEL=root", "rw", *recipe.kernel_arguments, *ours])
