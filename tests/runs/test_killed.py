@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import vmlab_tui.runs.client
-import vmlab_tui.runs.engine  # noqa: F401 - declares the sync points of the worker
+import vmlab_tui.runs.worker  # noqa: F401 - declares the sync points of a run
 from tests.runs.command import vmlab
 from vmlab_tui.base import faults
 from vmlab_tui.base.paths import Store, is_locked
@@ -45,7 +45,7 @@ JOURNALED = (
 )
 """Kinds of events whose writing is a sync point that this run passes; with ``ended`` it is over."""
 POINTS = sorted(
-    [point for point in faults.POINTS if not point.startswith("journal.")]
+    [point for point in faults.POINTS if not point.startswith(("journal.", "image."))]
     + [f"journal.{kind}" for kind in JOURNALED.split()]
 )
 
