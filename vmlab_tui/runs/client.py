@@ -174,7 +174,7 @@ async def resume(lab: Lab, ref: str, secrets: Mapping[str, str]) -> str:
     if view.state.over:
         raise UsageError(
             f"run {view.run_id} has ended: {view.status}",
-            hint=f"start another: vmlab run {view.plan.profile.name}",
+            hint=f"start another: vmlab run {view.plan.profile_file}",
         )
     missing = [name for name in view.plan.secret_names if name not in secrets]
     if missing:

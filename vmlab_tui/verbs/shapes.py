@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,10 @@ REPORTS = ("report.md", "report.json", "junit.xml", "console.log", "cloud-init.l
 
 
 def elapsed(view: RunView) -> float:
-    """Seconds from the run's first event to its last, or of the run's own count once it ended."""
+    """Seconds since the run's first event, until its last if nobody works on it; its own count once ended."""
     if view.state.ended:
         return view.state.ended.seconds
-    first, last = moment(view.state.started), moment(view.state.updated)
+    first, last = moment(view.state.started), datetime.now(UTC) if view.live else moment(view.state.updated)
     return (last - first).total_seconds() if first and last else 0.0
 
 
