@@ -249,7 +249,7 @@ async def test_user_without_sudo() -> None:
     assert (result.state, "sudo" in result.detail) == ("failed", True)
 
 
-# what systemctl show prints, taken from systemd 252
+# what systemctl show prints, in the form that systemd 252 prints
 _SHOWN = {
     name: "LoadState={}\nActiveState={}\nSubState={}\nUnitFileState={}\nResult={}".format(*values)
     for name, values in {
