@@ -79,6 +79,14 @@ def write_lease(store: Store, lease: Lease) -> None:
     write_durably(store.vm(lease.uuid) / FILE, text)
 
 
+def keep(store: Store, uuid: str, seconds: float) -> str:
+    """Keep a VM for ``seconds`` from now on; returns the expiry. Raises LabError as :func:`read_lease`."""
+    until = after(seconds)
+    lease = read_lease(store.vm(uuid))
+    write_lease(store, lease.model_copy(update={"expires": until, "keep": True}))
+    return until
+
+
 def read_lease(folder: Path) -> Lease:
     """The lease in a VM directory.
 

@@ -72,7 +72,8 @@ def reserve(store: Store, uuid: str, wanted: Mapping[str, int]) -> tuple[Forward
                 )
             ports[str(port)] = owner
             forwards.append(Forward(name, port, guest_port))
-        _save(store, ports)
+        if len(ports) > len(held):  # asking again is common, and writing durably is not free
+            _save(store, ports)
         return tuple(forwards)
 
 

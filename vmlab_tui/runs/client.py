@@ -14,13 +14,15 @@ from vmlab_tui.base.errors import Exit, LabError, Refused, UsageError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import Locked, Store, fsync_dir, is_locked, write_durably
 from vmlab_tui.guests.endpoint import Endpoint
+from vmlab_tui.guests.keys import ensure_user_key
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.events import Event
 from vmlab_tui.journal.log import Follower, Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
-from vmlab_tui.lab.leases import after, read_lease, write_lease
+from vmlab_tui.lab.leases import FILE as LEASE_FILE
+from vmlab_tui.lab.leases import keep, read_lease
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.control import ask
@@ -221,11 +223,9 @@ async def _end_here(lab: Lab, view: RunView, host: Host, how: str, by: str) -> E
 
         write("worker_started", **identity(), resumed=True)
         write("end_requested", by=by, how=how)
-        lease_there = (vm_dir(store, plan.vm.uuid).path / "lease.json").exists()
+        lease_there = (vm_dir(store, plan.vm.uuid).path / LEASE_FILE).exists()
         if wish == "keep" and lease_there and await host.domain(plan.vm.uuid):
-            until = after(plan.ttl)
-            lease = read_lease(vm_dir(store, plan.vm.uuid).path)
-            write_lease(store, lease.model_copy(update={"expires": until, "keep": True}))
+            until = keep(store, plan.vm.uuid, plan.ttl)
         else:
             removed = await remove_vm(store, host, plan.vm.uuid, plan.run_id)
             for what, ident in state.owns:
@@ -265,7 +265,7 @@ def endpoint_of(lab: Lab, uuid: str) -> Endpoint:
         host="127.0.0.1",
         port=port,
         user=lease.user,
-        key=lab.store.keys / "id_ed25519",
+        key=ensure_user_key(lab.store.keys).private,
         host_key=folder.known_host.read_text().strip(),
         vm=lease.name,
     )

@@ -9,7 +9,7 @@ from vmlab_tui.base.units import size
 from vmlab_tui.checks.registry import run_check
 from vmlab_tui.checks.result import CheckResult
 from vmlab_tui.guests.transfer import fetch
-from vmlab_tui.lab.leases import after, read_lease, write_lease
+from vmlab_tui.lab.leases import keep
 from vmlab_tui.lab.owned import remove_vm
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStep
@@ -78,8 +78,7 @@ async def collect(run: RunContext, step: PlannedStep) -> Result:
 
 async def keep_vm(run: RunContext) -> str:
     """Give the VM's lease its expiry; returns it (ISO 8601, UTC)."""
-    until = after(run.plan.ttl)
-    write_lease(run.store, read_lease(run.vm.path).model_copy(update={"expires": until, "keep": True}))
+    until = keep(run.store, run.plan.vm.uuid, run.plan.ttl)
     point(LEASE_EXTENDED)
     return until
 

@@ -62,7 +62,6 @@ class RunContext:
         self.masker = Masker(secrets.values())
         self.stop = StopRequest()
         self.endpoint: Endpoint | None = None
-        self.resumed = state.seq > 2
         self._guest: Guest | None = None
         self._current: tuple[int, int] = (0, 1)
 

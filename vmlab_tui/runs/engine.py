@@ -51,7 +51,6 @@ class Outcome:
     state: str = "passed"
     exit: Exit = Exit.PASSED
     detail: str = ""
-    failed_at: int | None = None
 
 
 class Engine:
@@ -114,7 +113,7 @@ class Engine:
             return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {state.end_requested.by}")
         failed = next((one for one in state.steps.values() if one.state == "failed"), None)
         if failed:
-            return Outcome("failed", Exit.FAILED, failed.detail, failed.number)
+            return Outcome("failed", Exit.FAILED, failed.detail)
         return Outcome() if any(plan.phase(kind).number in state.steps for kind in _TAIL) else None
 
     async def _restore(self, step: PlannedStep) -> None:
@@ -156,18 +155,18 @@ class Engine:
         except StepError as error:
             status = error.status if isinstance(error, ScriptFailed) else None
             finished("failed", _told(error), status)
-            return Outcome("failed", Exit.FAILED, _told(error), step.number)
+            return Outcome("failed", Exit.FAILED, _told(error))
         except UnitLost as error:
             finished("unknown", _told(error))
-            return Outcome("error", Exit.LAB, _told(error), step.number)
+            return Outcome("error", Exit.LAB, _told(error))
         except LabError as error:
             finished("failed", _told(error))
             state = Exit.REFUSED if isinstance(error, Refused) else Exit.LAB
-            return Outcome("error", state, _told(error), step.number)
+            return Outcome("error", state, _told(error))
         except Exception as error:
             traceback.print_exc()
             finished("failed", f"{type(error).__name__}: {error}; worker.log of the run has more")
-            return Outcome("error", Exit.LAB, f"internal error: {type(error).__name__}: {error}", step.number)
+            return Outcome("error", Exit.LAB, f"internal error: {type(error).__name__}: {error}")
         finished(result.state, result.detail, result.exit_status)
         if step.kind == "define":
             self._start_capture()
