@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -220,6 +221,37 @@ async def test_a_run_is_ended_by_its_worker_when_asked(lab_store: Store, profile
     waited = await vmlab(lab_store, "runs", "wait", run)
     assert waited.status == 130
     assert domains(lab_store) == []
+
+
+@pytest.mark.parametrize("moment", ["lease.extended", "before-ended"])
+async def test_a_wish_that_comes_too_late_for_the_worker_is_carried_out(
+    lab_store: Store, profile: Any, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = profile("steps:\n  - {name: fails, run: 'exit 3'}\non_fail: keep\n")
+    monkeypatch.setenv("VMLAB_FAULT", f"{moment}:stop")
+    run = (await vmlab(lab_store, "run", path, "--detach", "--json")).data["run"]
+    monkeypatch.delenv("VMLAB_FAULT")
+    async with asyncio.timeout(120):
+        while not (worker := stopped_worker(lab_store.run(run))):
+            await asyncio.sleep(0.1)
+    ending = asyncio.create_task(vmlab(lab_store, "runs", "end", run, "--destroy", "--yes"))
+    await asyncio.sleep(2)
+    os.kill(worker, signal.SIGCONT)
+    ended = await ending
+    assert ended.status == 0, ended.err
+    assert domains(lab_store) == []
+    assert list(lab_store.vms.iterdir()) == []
+
+
+def stopped_worker(folder: Path) -> int | None:
+    """The pid of the run's worker once it has stopped itself."""
+    for line in (folder / "journal.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["kind"] == "worker_started":
+            pid = int(event["data"]["pid"])
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return pid if state == "T" else None
+    return None
 
 
 async def test_ctrl_c_asks_the_worker_and_a_closed_terminal_does_not(lab_store: Store, profile: Any) -> None:

@@ -118,7 +118,7 @@ class Foreground:
         """A second Ctrl-C that came too late for the worker still means what it said."""
         view = await asyncio.to_thread(client.get_run, self._lab, self._view.run_id)
         ended = view.state.ended
-        if view.live or (ended and ended.disposition != "kept"):
+        if ended and ended.disposition != "kept":
             return
         with contextlib.suppress(asyncio.CancelledError):
             result = await client.end(self._lab, view.run_id, "destroy", whoami())

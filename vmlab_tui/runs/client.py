@@ -25,7 +25,7 @@ from vmlab_tui.lab.leases import FILE as LEASE_FILE
 from vmlab_tui.lab.leases import keep, read_lease
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
 from vmlab_tui.lab.vmdir import vm_dir
-from vmlab_tui.runs.control import ask
+from vmlab_tui.runs.control import RunIsOver, ask
 from vmlab_tui.runs.folder import JOURNAL, LOCK, RESERVE, RESERVE_BYTES, identity
 from vmlab_tui.runs.plan import Plan, read_plan, write_plan
 from vmlab_tui.runs.prepare import Prepared
@@ -34,6 +34,8 @@ from vmlab_tui.runs.spare import SpareWorker
 
 RUN_CREATED = declare("run.created", "the run's directory exists, no worker was started")
 _POLL = 0.05
+_LAST_WORD = 10.0
+"""Seconds within which a worker is gone whose run is over."""
 
 
 @dataclass(frozen=True)
@@ -195,12 +197,18 @@ async def end(lab: Lab, ref: str, how: str = "destroy", by: str = "vmlab") -> En
     kept, ``destroy`` removes exactly what the run owns and ``keep`` renews the lease.
     """
     view = get_run(lab, ref)
+    patience = _LAST_WORD if view.state.over else 0.2  # a worker whose run has ended is about to go
     try:
-        # a worker whose run has ended is about to go
-        lock = await asyncio.to_thread(_take_lock, view.folder, patience=10 if view.state.over else 0.2)
+        lock = await asyncio.to_thread(_take_lock, view.folder, patience=patience)
     except Locked:
-        await ask(view.folder, verb="end", how=how, by=by, seq=view.state.seq)
-        return EndResult(asked=True)
+        try:
+            await ask(view.folder, verb="end", how=how, by=by, seq=view.state.seq)
+        except LabError as error:
+            if not isinstance(error, RunIsOver) and not load_state(view.folder).over:
+                raise
+            lock = await asyncio.to_thread(_take_lock, view.folder, patience=_LAST_WORD)
+        else:
+            return EndResult(asked=True)
     try:
         async with Host.open(view.plan.uri) as host:
             return await _end_here(lab, _view(view.folder), host, how, by)

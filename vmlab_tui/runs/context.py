@@ -40,11 +40,18 @@ class StopRequest:
     how: str = ""
     by: str = ""
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+    """Whether the VM is being kept for good, so that a wish would change nothing any more."""
 
     def ask(self, how: str, by: str) -> None:
         """``how``: table, destroy or keep. A later, stronger wish replaces an earlier one."""
         self.how, self.by = how, by
         self.wanted.set()
+
+    def close(self) -> str:
+        """Take no more wishes; returns the last one (``""``: none)."""
+        self.closed = True
+        return self.how
 
 
 class RunContext:

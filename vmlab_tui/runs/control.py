@@ -2,7 +2,7 @@
 
 One JSON line in, one JSON line out. Requests: ``{"verb": "status"}`` and ``{"verb": "end", "how": "table"|
 "destroy"|"keep", "by": WHO, "seq": N}``, ``seq`` being the last event the caller has seen. Replies carry
-``ok``, ``seq``, and ``error`` where ``ok`` is false.
+``ok``, ``seq``, and ``error`` where ``ok`` is false; ``over`` with it when the run's end is settled already.
 """
 
 from __future__ import annotations
@@ -85,14 +85,23 @@ class ControlServer:
         if request.seq > run.state.seq:
             return {"ok": False, "seq": run.state.seq, "error": f"this run has no event {request.seq} yet"}
         if request.verb == "end":
+            if run.stop.closed:
+                return {"ok": False, "seq": run.state.seq, "over": True, "error": "it has just ended"}
             run.stop.ask(request.how, request.by)
         elif request.verb != "status":
             return {"ok": False, "seq": run.state.seq, "error": f"unknown verb {request.verb}"}
         return {"ok": True, "seq": run.state.seq, "state": run.state.state}
 
 
+class RunIsOver(LabError):
+    """The worker takes no more wishes: it is about to exit."""
+
+
 async def ask(folder: Path, *, timeout: float = 10, **request: object) -> dict[str, object]:
-    """Send one request to the worker of the run in ``folder``. Raises LabError when it does not answer."""
+    """Send one request to the worker of the run in ``folder``.
+
+    Raises RunIsOver when the run's end is settled, LabError when the worker does not answer or refuses.
+    """
     try:
         async with asyncio.timeout(timeout):
             with _short(folder) as path:
@@ -105,6 +114,8 @@ async def ask(folder: Path, *, timeout: float = 10, **request: object) -> dict[s
                 writer.close()
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         raise LabError(f"the worker of run {folder.name} does not answer", hint="try again") from error
+    if reply.get("over"):
+        raise RunIsOver(f"run {folder.name}: {reply.get('error')}")
     if not reply.get("ok"):
         raise LabError(f"run {folder.name}: {reply.get('error')}", hint="look again: vmlab runs show")
     return reply

@@ -195,6 +195,8 @@ class Engine:
             await self._closing_step("collect", closing.collect)
         disposition = await self._disposition(outcome)
         await self._stop_capture()
+        if disposition == "kept" and run.stop.close() == "destroy":
+            disposition = "destroyed"  # the wish came while the evidence was being collected
         until = await closing.keep_vm(run) if disposition == "kept" else None
         ending = Ending(outcome.state, int(outcome.exit), disposition, outcome.detail, until)
 
