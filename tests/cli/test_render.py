@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.runs.samples import plan
-from vmlab_tui.cli.events import line_of
 from vmlab_tui.cli.render import Lines, Live, last_lines
 from vmlab_tui.cli.style import Style
 from vmlab_tui.journal.events import make
 from vmlab_tui.journal.state import RunState
+from vmlab_tui.verbs.telling import line_of
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\n\u009b31m [red]"
 EVENTS: list[tuple[str, dict[str, Any]]] = [

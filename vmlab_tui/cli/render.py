@@ -10,11 +10,11 @@ from typing import Protocol
 
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration
-from vmlab_tui.cli.events import amount, line_of, step_title
 from vmlab_tui.cli.style import Style
 from vmlab_tui.journal.events import Event
 from vmlab_tui.journal.state import CheckState, RunState, StepState
 from vmlab_tui.runs.plan import Plan
+from vmlab_tui.verbs.telling import amount, line_of, step_title
 from vmlab_tui.verbs.words import cut, moment
 
 _EVERY = 5.0
