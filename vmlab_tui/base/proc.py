@@ -9,10 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmlab_tui.base.commands import record
 from vmlab_tui.base.errors import DeadlineError, LabError
 
 Argv = Sequence[str | Path]
@@ -59,6 +61,10 @@ def _prepare(argv: Argv, *, bound: bool) -> tuple[str, ...]:
     return ("setpriv", "--pdeathsig", "KILL", "--", *words) if bound else words
 
 
+def _record(argv: Argv, status: int | None, began: float) -> None:
+    record(shlex.join(map(str, argv)), ok=status == 0, seconds=time.monotonic() - began)
+
+
 def _judge(done: Done, check: bool) -> Done:
     if check and done.status:
         last = done.err.decode(errors="replace").strip().splitlines()[-3:]
@@ -86,6 +92,7 @@ def run(
     and DeadlineError.
     """
     words = _prepare(argv, bound=bound)
+    began, status = time.monotonic(), None
     try:
         ended = subprocess.run(
             words,
@@ -97,8 +104,11 @@ def run(
             env={**os.environ, **env} if env else None,
             check=False,
         )
+        status = ended.returncode
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"{shlex.join(map(str, argv))[:300]}: not done within {timeout:g} s") from error
+    finally:
+        _record(argv, status, began)
     return _judge(Done(tuple(map(str, argv)), ended.returncode, ended.stdout, ended.stderr), check)
 
 
@@ -119,6 +129,7 @@ async def arun(
     kills the program and everything in its process group.
     """
     words = _prepare(argv, bound=bound)
+    began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *words,
         stdin=asyncio.subprocess.DEVNULL if data is None else asyncio.subprocess.PIPE,
@@ -158,4 +169,5 @@ async def arun(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+        _record(argv, process.returncode, began)
     return _judge(Done(tuple(map(str, argv)), process.returncode or 0, out, err), check)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Self, TypeVar
 
 import libvirt
 
+from vmlab_tui.base.commands import recording
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.events import EventCallback, Events
 from vmlab_tui.hosts.failures import explain
@@ -109,3 +110,13 @@ class Connection:
                 raise explain(error, f"{verb} {clean_line(domain.name(), 80)}") from error
 
         return await self._call(f"{verb} {uuid}", work, timeout, slow=slow)
+
+    def _virsh(self, *words: str) -> AbstractContextManager[None]:
+        """Around a call that changes something: notes the virsh command that does the same."""
+        return recording(("virsh", "-c", self.uri, *words))
+
+
+def shown(domain: Any) -> str:
+    """How a command names ``domain``: its name where that can be typed, else its uuid."""
+    name = str(domain.name())
+    return name if clean_line(name, 80) == name and not name.startswith("-") else str(domain.UUIDString())

@@ -15,7 +15,7 @@ from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts import domains
 from vmlab_tui.hosts.address import find_address
-from vmlab_tui.hosts.connection import Connection
+from vmlab_tui.hosts.connection import Connection, shown
 from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.link import Link
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, VmSpec
@@ -98,14 +98,20 @@ class Host(Connection):
 
     async def define_xml(self, xml: str, name: str, *, timeout: float = 120) -> None:
         """Define a domain from XML made by this room."""
-        await self._call(f"define {name}", lambda conn: conn.defineXML(xml), timeout)
+
+        def work(connection: Any) -> None:
+            with self._virsh("define", f"{name}.xml"):
+                connection.defineXML(xml)
+
+        await self._call(f"define {name}", work, timeout)
 
     async def start(self, uuid: str, *, timeout: float = 120) -> None:
         """Start it; nothing happens if it runs already."""
 
         def work(domain: Any) -> None:
             if not domain.isActive():
-                domain.create()
+                with self._virsh("start", shown(domain)):
+                    domain.create()
 
         await self._on("start", uuid, work, timeout, slow=True)
 
@@ -117,13 +123,12 @@ class Host(Connection):
         xml = await self._xml(spec)
         if self._bound is None:
             self._bound = Link(self.uri)
-        await self._call(
-            f"start {spec.name}",
-            lambda conn: conn.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY),
-            timeout,
-            slow=True,
-            link=self._bound,
-        )
+
+        def work(connection: Any) -> None:
+            with self._virsh("create", "--autodestroy", f"{spec.name}.xml"):
+                connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
+
+        await self._call(f"start {spec.name}", work, timeout, slow=True, link=self._bound)
 
     async def destroy(self, uuid: str, *, timeout: float = 60) -> bool:
         """Pull the plug. False if it was off or does not exist."""
@@ -132,7 +137,8 @@ class Host(Connection):
             if not domain.isActive():
                 return False
             try:
-                domain.destroy()
+                with self._virsh("destroy", shown(domain)):
+                    domain.destroy()
             except libvirt.libvirtError:
                 if not domain.isActive():  # it ended by itself meanwhile
                     return False
@@ -146,22 +152,38 @@ class Host(Connection):
 
     async def shutdown(self, uuid: str, *, timeout: float = 15) -> None:
         """Ask the guest to power off (ACPI); does not wait for it."""
-        await self._on("shut down", uuid, lambda domain: domain.shutdown(), timeout)
+
+        def work(domain: Any) -> None:
+            with self._virsh("shutdown", shown(domain)):
+                domain.shutdown()
+
+        await self._on("shut down", uuid, work, timeout)
 
     async def reboot(self, uuid: str, *, timeout: float = 15) -> None:
         """Ask the guest to reboot; does not wait for it."""
-        await self._on("reboot", uuid, lambda domain: domain.reboot(), timeout)
+
+        def work(domain: Any) -> None:
+            with self._virsh("reboot", shown(domain)):
+                domain.reboot()
+
+        await self._on("reboot", uuid, work, timeout)
 
     async def reset(self, uuid: str, *, timeout: float = 15) -> None:
         """Press the reset button."""
-        await self._on("reset", uuid, lambda domain: domain.reset(), timeout)
+
+        def work(domain: Any) -> None:
+            with self._virsh("reset", shown(domain)):
+                domain.reset()
+
+        await self._on("reset", uuid, work, timeout)
 
     async def suspend(self, uuid: str, *, timeout: float = 30) -> None:
         """Stop its CPUs; nothing happens if they are stopped."""
 
         def work(domain: Any) -> None:
             if domains.read_power(domain) is not Power.PAUSED:
-                domain.suspend()
+                with self._virsh("suspend", shown(domain)):
+                    domain.suspend()
 
         await self._on("pause", uuid, work, timeout, slow=True)
 
@@ -170,7 +192,8 @@ class Host(Connection):
 
         def work(domain: Any) -> None:
             if domains.read_power(domain) is not Power.ON:
-                domain.resume()
+                with self._virsh("resume", shown(domain)):
+                    domain.resume()
 
         await self._on("continue", uuid, work, timeout, slow=True)
 
@@ -182,9 +205,12 @@ class Host(Connection):
 
         def work(domain: Any) -> bool:
             flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            options = ["--managed-save", "--snapshots-metadata"]
             if parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).firmware == "uefi":
                 flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-            domain.undefineFlags(flags)
+                options.append("--keep-nvram")
+            with self._virsh("undefine", shown(domain), *options):
+                domain.undefineFlags(flags)
             return True
 
         try:
@@ -227,7 +253,9 @@ class Host(Connection):
                     f"{clean_line(domain.name(), 80)} has a snapshot '{clean_line(name, 80)}' already",
                     hint="choose another name, or delete that one first",
                 )
-            domain.snapshotCreateXML(xml)
+            about = ["--description", description] if description else []
+            with self._virsh("snapshot-create-as", shown(domain), name, *about):
+                domain.snapshotCreateXML(xml)
 
         await self._on(f"snapshot {clean_line(name, 80)} of", uuid, work, timeout, slow=True)
 
@@ -238,9 +266,13 @@ class Host(Connection):
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
         if current:
             flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
-        await self._on(
-            "snapshot of", uuid, lambda domain: domain.snapshotCreateXML(xml, flags), timeout, slow=True
-        )
+
+        def work(domain: Any) -> None:
+            options = ["--redefine", *(["--current"] if current else [])]
+            with self._virsh("snapshot-create", shown(domain), "snapshot.xml", *options):
+                domain.snapshotCreateXML(xml, flags)
+
+        await self._on("snapshot of", uuid, work, timeout, slow=True)
 
     async def revert(self, uuid: str, name: str, *, force: bool = False, timeout: float = 300) -> None:
         """Go back to a snapshot; the present is lost, definition and metadata go back too.
@@ -251,7 +283,9 @@ class Host(Connection):
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE if force else 0
 
         def work(domain: Any) -> None:
-            domain.revertToSnapshot(domain.snapshotLookupByName(name), flags)
+            found = domain.snapshotLookupByName(name)
+            with self._virsh("snapshot-revert", shown(domain), name, *(["--force"] if force else [])):
+                domain.revertToSnapshot(found, flags)
 
         await self._on(f"revert to {clean_line(name, 80)} of", uuid, work, timeout, slow=True)
 
@@ -259,7 +293,9 @@ class Host(Connection):
         """Delete one snapshot, its data too; its children stay. False if there is none of that name."""
 
         def work(domain: Any) -> None:
-            domain.snapshotLookupByName(name).delete()
+            found = domain.snapshotLookupByName(name)
+            with self._virsh("snapshot-delete", shown(domain), name):
+                found.delete()
 
         try:
             await self._on(f"delete snapshot {clean_line(name, 80)} of", uuid, work, timeout, slow=True)

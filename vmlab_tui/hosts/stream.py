@@ -9,8 +9,10 @@ from typing import Any
 
 import libvirt
 
+from vmlab_tui.base.commands import recording
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
+from vmlab_tui.hosts.connection import shown
 from vmlab_tui.hosts.failures import explain
 from vmlab_tui.hosts.lane import Lane
 from vmlab_tui.hosts.loop import ensure_event_loop
@@ -119,7 +121,9 @@ async def open_stream(uri: str, uuid: str, *, force: bool, timeout: float) -> Co
             domain = connection.lookupByUUIDString(uuid)
             label = clean_line(domain.name(), 80)
             stream = connection.newStream()
-            domain.openConsole(None, stream, flags)
+            words = ("virsh", "-c", uri, "console", shown(domain), *(["--force"] if force else []))
+            with recording(words):
+                domain.openConsole(None, stream, flags)
         except libvirt.libvirtError as error:
             if connection is not None:
                 connection.close()
