@@ -230,6 +230,10 @@ class Verb:
     """Where in the TUI it can be used."""
     key: ClassVar[str] = ""
     """Its default key there: a capital when it loses something."""
+    label: ClassVar[str] = ""
+    """What stands beside the key; default: the last of :attr:`words`."""
+    asks: ClassVar[tuple[str, ...]] = ()
+    """The parameters that a screen asks for before it calls the verb."""
     params: ClassVar[tuple[Param, ...]] = ()
     loses: ClassVar[bool] = False
     """Whether it can lose something, so that there is a preview to confirm."""
