@@ -5,20 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 
-_WELCOME = """\
-vmlab: why did provisioning fail, and how do I get back to a good state?
-
-  vmlab run quickstart        a first run: boots a VM, provisions it, checks it
-  vmlab run ./profile.yaml    a profile of your own
-  vmlab profile list          the profiles there are
-  vmlab ls                    the VMs, yours and foreign ones
-  vmlab runs list             the runs, and how they ended
-  vmlab runs logs last        what the failing step said
-  vmlab ssh last              a shell in the VM of the newest run
-  vmlab runs end last         remove what that run made
-
-vmlab --help has the rest."""
-
 
 def main() -> None:
     """Start vmlab."""
@@ -36,8 +22,10 @@ def main() -> None:
 
 
 def welcome() -> None:
-    """What a person at a terminal sees without arguments; the TUI opens here once there is one."""
-    print(_WELCOME)
+    """What a person at a terminal gets without arguments."""
+    from vmlab_tui.tui.app import run
+
+    run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""What the areas have in common: the tab line, the keys of their verbs, the filter, marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from vmlab_tui.tui.dispatch import perform
+from vmlab_tui.tui.selection import Target, fits
+from vmlab_tui.tui.widgets.keyline import KeyLine
+from vmlab_tui.tui.widgets.tabline import TabLine
+from vmlab_tui.verbs.registry import VERBS, by_id
+
+if TYPE_CHECKING:
+    from vmlab_tui.tui.app import LabApp
+    from vmlab_tui.verbs.verb import Verb
+
+
+def verb_bindings(area: str, without: Iterable[str] = ()) -> list[BindingType]:
+    """A binding for each verb that has a key in ``area``, but for those that the screen does itself."""
+    return [
+        Binding(
+            verb.key,
+            f"verb('{verb.id}')",
+            verb.label or verb.words[-1],
+            tooltip=verb.help,
+            id=f"verb.{area}.{verb.id}",
+        )
+        for verb in VERBS
+        if area in verb.areas and verb.key and verb.id not in without
+    ]
+
+
+class VerbScreen(Screen[None]):
+    """A screen whose keys are verbs that act on what :meth:`targets` returns."""
+
+    app: LabApp
+
+    def targets(self) -> tuple[Target, ...]:
+        """What is marked, else what is under the cursor."""
+        return ()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "verb":
+            targets = self.targets()
+            return fits(by_id(str(parameters[0])), targets[0] if targets else None)
+        return super().check_action(action, parameters)
+
+    def action_verb(self, ident: str) -> None:
+        """The targets are taken now, not when the dialog is answered."""
+        self.do(by_id(ident), self.targets())
+
+    def do(self, verb: Verb, targets: tuple[Target, ...], **given: Any) -> None:
+        """Begin a verb; its result is told when it comes."""
+        fitting = tuple(target for target in targets if fits(verb, target))
+        if targets and not fitting:
+            self.app.tell(f"{' '.join(verb.words)}: not for {targets[0].label}", bad=True)
+            return
+        self.app.run_worker(
+            perform(self.app, verb, fitting, given), group=f"verb-{verb.id}", exit_on_error=False
+        )
+
+
+class AreaScreen(VerbScreen):
+    """One of the areas on the number keys."""
+
+    IDENT: ClassVar[str]
+
+    def compose(self) -> ComposeResult:
+        yield TabLine(self.app.areas, self.IDENT)
+        yield from self.body()
+        yield KeyLine()
+
+    def body(self) -> ComposeResult:
+        """What stands between the tab line and the keys."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self.app.hub.host_changed.subscribe(self, self._show_state, immediate=True)
+        self.app.hub.runs_changed.subscribe(self, self._show_state, immediate=True)
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self._show_state)
+
+    def _show_state(self, _: object = None) -> None:
+        """The right end of the tab line: the host, what runs, what vmlab is doing."""
+        hub = self.app.hub
+        tone = {"ok": "$text-success", "gone": "$text-error", "busy": "$text-warning"}.get(hub.host.state, "")
+        parts = [(f"{hub.lab.uri if hub.lab else 'libvirt'} {hub.host.state}", tone)]
+        live = [view for view in hub.runs or () if view.live]
+        paused = sum(view.state.state == "paused" for view in live)
+        if live:
+            parts.append((f"{len(live)} running" + (f", {paused} paused" if paused else ""), ""))
+        parts += [(text, "") for text in self.app.busy_with()]
+        self.query_one(TabLine).show(parts)

@@ -1,0 +1,150 @@
+"""Small screens that stand above another until they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Checkbox, Input, Select, Static
+
+from vmlab_tui.base.text import clean, clean_line
+
+if TYPE_CHECKING:
+    from vmlab_tui.verbs.verb import Param
+
+
+class ConfirmDialog(ModalScreen[bool]):
+    """A question; what is lost stands above the buttons, and the harmless answer has the focus."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "yes"),
+        Binding("n,escape", "answer(False)", "no"),
+        Binding("left,right", "app.focus_next", "other button", show=False),
+    ]
+
+    def __init__(self, question: str, loses: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._question = clean(question)
+        self._loses = [clean_line(thing, 300) for thing in loses]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(Content(self._question), id="question")
+            if self._loses:
+                yield Static(Content("This is lost:"), classes="loses-head")
+                with VerticalScroll(classes="loses", can_focus=False):
+                    yield Static(Content("\n".join(f"- {thing}" for thing in self._loses)))
+            with Horizontal(classes="buttons"):
+                yield Button(Content("No, leave it (n)"), id="no")
+                yield Button(Content("Yes (y)"), id="yes", variant="error" if self._loses else "primary")
+
+    def on_mount(self) -> None:
+        self.query_one("#no" if self._loses else "#yes").focus()
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "yes")
+
+
+class MessageDialog(ModalScreen[None]):
+    """An error: what happened to which thing, and what to do about it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "close")]
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__()
+        self._message = clean(message)
+        self._hint = clean(hint)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog message"):
+            with VerticalScroll():
+                yield Static(Content(self._message), id="message")
+                if self._hint:
+                    yield Static(Content("What to do:"), classes="hint-head")
+                    yield Static(Content(self._hint), id="hint")
+            with Horizontal(classes="buttons"):
+                yield Button(Content("Close (esc)"), id="close", variant="primary")
+
+    def on_mount(self) -> None:
+        self.query_one("#close").focus()
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+    def on_button_pressed(self) -> None:
+        self.dismiss(None)
+
+
+class FormDialog(ModalScreen[dict[str, object] | None]):
+    """Asks for some of a verb's parameters; what is left empty is not given."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel"),
+        Binding("ctrl+s", "done", "go on", priority=True),
+    ]
+
+    def __init__(self, title: str, params: Sequence[Param]) -> None:
+        super().__init__()
+        self._title = clean_line(title)
+        self._params = params
+
+    def compose(self) -> ComposeResult:
+        from vmlab_tui.verbs.verb import Kind
+
+        with Vertical(classes="dialog form"):
+            yield Static(Content(self._title), id="question")
+            with VerticalScroll(can_focus=False):
+                for param in self._params:
+                    name = param.name.replace("_", " ")
+                    if param.kind is Kind.FLAG:
+                        yield Checkbox(Content(f"{name}: {param.help}"), id=f"f-{param.name}")
+                        continue
+                    yield Static(Content.assemble((name, "bold"), f"  {param.help}"), classes="label")
+                    if param.choices:
+                        pairs = [(choice, choice) for choice in param.choices]
+                        yield Select(pairs, prompt="as it is", id=f"f-{param.name}", compact=True)
+                    else:
+                        yield Input(id=f"f-{param.name}", placeholder=param.metavar, compact=True)
+            yield Static("", id="problem")
+            with Horizontal(classes="buttons"):
+                yield Button(Content("Cancel (esc)"), id="no")
+                yield Button(Content("Go on (ctrl+s)"), id="yes", variant="primary")
+
+    def on_input_submitted(self) -> None:
+        self.action_done()
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "yes":
+            self.action_done()
+        else:
+            self.action_cancel()
+
+    def action_done(self) -> None:
+        found: dict[str, object] = {}
+        for param in self._params:
+            widget = self.query_one(f"#f-{param.name}")
+            value: object = None
+            if isinstance(widget, Checkbox):
+                value = widget.value or None
+            elif isinstance(widget, Input):
+                value = widget.value.strip() or None
+            elif isinstance(widget, Select):
+                value = None if widget.is_blank() else widget.value
+            if value is not None:
+                found[param.name] = (value,) if param.multiple else value
+            elif param.required:
+                self.query_one("#problem", Static).update(Content(f"! {param.name} is needed"))
+                widget.focus()
+                return
+        self.dismiss(found)

@@ -1,0 +1,93 @@
+"""The last line of every screen: the keys that work here and now, as many as fit; `?` has them all."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Static
+
+NAMES = {
+    "space": "space",
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "at": "@",
+    "exclamation_mark": "!",
+    "escape": "esc",
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "right": "→",
+}
+"""Keys as they are written for people, where Textual's name is another."""
+
+
+def shown_key(key: str) -> str:
+    """``enter`` or ``D`` or ``/``; the first of several that do the same."""
+    first = key.split(",", maxsplit=1)[0]
+    return NAMES.get(first, first)
+
+
+class Key(Static):
+    """A key and what it does; a click presses it."""
+
+    def __init__(self, key: str, label: str) -> None:
+        super().__init__(Content.assemble((shown_key(key), "bold $text-accent"), f" {label} "))
+        self._key = key.split(",", maxsplit=1)[0]
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()
+        self.app.simulate_key(self._key)
+
+
+class KeyLine(Widget):
+    """Reads the bindings that are active on the screen and follows them."""
+
+    DEFAULT_CSS = """
+    KeyLine {
+        height: 1; layout: horizontal; background: $panel; color: $text; dock: bottom; padding: 0 1;
+        Key { width: auto; }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: list[tuple[str, str]] = []
+
+    def compose(self) -> ComposeResult:
+        for key, label in self._keys:
+            yield Key(key, label)
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+        self.call_after_refresh(self._changed, self.screen)
+
+    def on_resize(self) -> None:
+        self._changed(self.screen)
+
+    def _changed(self, screen: Screen[object]) -> None:
+        if not screen.app.app_focus or screen is not self.screen:
+            return
+        keys = self._fitting(screen)
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh(recompose=True)
+
+    def _fitting(self, screen: Screen[object]) -> list[tuple[str, str]]:
+        last = ("question_mark", "keys")
+        found: dict[str, tuple[str, str]] = {}
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled and binding.description and binding.key != last[0]:
+                found.setdefault(binding.action, (binding.key, binding.description))
+        room = self.size.width - 2 - len("? keys ")
+        kept = []
+        for key, label in found.values():
+            room -= len(shown_key(key)) + len(label) + 2
+            if room < 0:
+                break
+            kept.append((key, label))
+        return [*kept, last]
