@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     All of them only in script/test, which sets VMLAB_TEST_ALONE: several sessions may share a machine while
     people work, so otherwise only processes of this session count.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in all that is started too
     os.environ[leftovers.MARK] = secrets.token_hex(8)
     before = leftovers.look()
     yield

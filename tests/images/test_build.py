@@ -182,9 +182,10 @@ def test_not_root(folder: Path) -> None:
 def test_not_root_as_another_user(folder: Path) -> None:
     folder.chmod(0o755)
     code = (
-        "import sys\nfrom pathlib import Path\nimport os\nos.setuid(65534)\n"
+        "import sys\nfrom pathlib import Path\nimport os\n"
         "from vmlab_tui.images.build.disk import check_needs\nfrom vmlab_tui.spec.recipe import Recipe\n"
         "from vmlab_tui.base.errors import Refused\n"
+        "os.setuid(65534)\n"  # afterwards the code may be out of reach
         "try:\n    check_needs(Recipe(schema=1, name='t', suite='bookworm'), Path(sys.argv[1]))\n"
         "except Refused as error:\n    print(error, '|', error.hint)\n"
     )

@@ -30,7 +30,7 @@ KEPT_OUTPUT = 16 << 20
 _CHANNELS = 8  # sshd allows ten sessions on a connection (MaxSessions)
 _KEEPALIVE = 15  # seconds; four unanswered ones end the connection
 _CHUNK = 1 << 16
-_SPAWN_TRIES = 4
+_SPAWN_TRIES = 5
 
 
 class ConnectError(LabError):
@@ -182,12 +182,13 @@ class Guest:
                     ) from error
             except asyncssh.ChannelOpenError as error:
                 asked = error.code == asyncssh.OPEN_REQUEST_SESSION_FAILED
-                await asyncio.sleep(0.1 * (number + 1) if asked else 0)
                 if connection.is_closed() and asked:
                     # the request was out: nobody knows whether the command began
                     raise Dropped(f"{self.endpoint.label}: the SSH connection dropped") from error
-                # dropbear now and then refuses a session that follows one just closed; nothing has run then
-                if not last and (asked or connection.is_closed()):
+                # a server counts a session for some time after it was closed: sshd up to MaxSessions, dropbear
+                # for the one that follows at once; nothing has run then
+                if not last:
+                    await asyncio.sleep(0.1 * (number + 1))
                     continue
                 raise ConnectError(
                     f"{self.endpoint.label}: the guest refuses to run a command: {_text(error)}"
