@@ -63,7 +63,7 @@ class EndResult:
     kept_until: str | None = None
 
 
-def _take_lock(folder: Path, *, patience: float = 0.2) -> int:
+def take_lock(folder: Path, *, patience: float = 0.2) -> int:
     """A held descriptor on the run's lock. Raises Locked when a worker has it ``patience`` seconds longer."""
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for _ in range(int(patience / 0.02)):
@@ -104,7 +104,7 @@ async def start(lab: Lab, prepared: Prepared, worker: SpareWorker | None = None)
 def _put_on(worker: SpareWorker, folder: Path, secrets: Mapping[str, str]) -> None:
     """Give a run to a worker together with its lock, so that it never looks abandoned in between."""
     with worker:
-        lock = _take_lock(folder)
+        lock = take_lock(folder)
         try:
             worker.give(folder, secrets, lock)
         finally:
@@ -199,14 +199,14 @@ async def end(lab: Lab, ref: str, how: str = "destroy", by: str = "vmlab") -> En
     view = get_run(lab, ref)
     patience = _LAST_WORD if view.state.over else 0.2  # a worker whose run has ended is about to go
     try:
-        lock = await asyncio.to_thread(_take_lock, view.folder, patience=patience)
+        lock = await asyncio.to_thread(take_lock, view.folder, patience=patience)
     except Locked:
         try:
             await ask(view.folder, verb="end", how=how, by=by, seq=view.state.seq)
         except LabError as error:
             if not isinstance(error, RunIsOver) and not load_state(view.folder).over:
                 raise
-            lock = await asyncio.to_thread(_take_lock, view.folder, patience=_LAST_WORD)
+            lock = await asyncio.to_thread(take_lock, view.folder, patience=_LAST_WORD)
         else:
             return EndResult(asked=True)
     try:

@@ -1,8 +1,14 @@
 """The worker's socket: the one way by which others change a run that is being worked on.
 
-One JSON line in, one JSON line out. Requests: ``{"verb": "status"}`` and ``{"verb": "end", "how": "table"|
-"destroy"|"keep", "by": WHO, "seq": N}``, ``seq`` being the last event the caller has seen. Replies carry
-``ok``, ``seq``, and ``error`` where ``ok`` is false; ``over`` with it when the run's end is settled already.
+One JSON line in, one JSON line out. Requests, ``seq`` being the last event the caller has seen:
+
+- ``{"verb": "status"}``
+- ``{"verb": "end", "how": "table"|"destroy"|"keep", "by": WHO, "seq": N}``
+- ``{"verb": "vm", "do": "off"|..., "name": SNAPSHOT, "by": WHO, "seq": N}``, see `lab.vmverbs.Change`; the
+  answer comes when it is done.
+
+Replies carry ``ok``, ``seq``, and ``error`` and ``hint`` where ``ok`` is false; with it ``over`` when the
+run's end is settled already, and ``refused`` when nothing was touched.
 """
 
 from __future__ import annotations
@@ -16,11 +22,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.journal.log import Follower
+from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, carry_out
 from vmlab_tui.runs.context import RunContext
+from vmlab_tui.runs.folder import JOURNAL
 
 FILE = "ctl.sock"
 _LIMIT = 65536
+_MOVES = ("step_started", "step_finished", "step_amended", "paused", "continued", "end_requested")
+"""Events after which a person who saw an earlier one would decide anew."""
 
 
 class Request(BaseModel):
@@ -50,6 +61,9 @@ class ControlServer:
     def __init__(self, run: RunContext) -> None:
         self._run = run
         self._server: asyncio.Server | None = None
+        self._changing = asyncio.Lock()
+        self._follower = Follower(run.folder / JOURNAL)
+        self._moved = 0
 
     async def start(self) -> None:
         (self._run.folder / FILE).unlink(missing_ok=True)
@@ -60,19 +74,23 @@ class ControlServer:
         if self._server:
             self._server.close()
         (self._run.folder / FILE).unlink(missing_ok=True)
+        async with self._changing:
+            pass  # whoever has asked for a change hears how it went
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(10):
                 line = await reader.readline()
-                writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+            reply = await self._answer(line)
+            async with asyncio.timeout(10):
+                writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, ConnectionError, ValueError):
             pass
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, object]:
+    async def _answer(self, line: bytes) -> dict[str, object]:
         run = self._run
         try:
             request = Request.model_validate_json(line)
@@ -88,9 +106,66 @@ class ControlServer:
             if run.stop.closed:
                 return {"ok": False, "seq": run.state.seq, "over": True, "error": "it has just ended"}
             run.stop.ask(request.how, request.by)
+        elif request.verb == "vm":
+            async with self._changing:
+                try:
+                    await self._change(line, request)
+                except LabError as error:
+                    refused = isinstance(error, Refused)
+                    return {
+                        "ok": False,
+                        "seq": run.state.seq,
+                        "over": isinstance(error, RunIsOver),
+                        "refused": refused,
+                        "error": error.message,
+                        "hint": error.hint,
+                    }
         elif request.verb != "status":
             return {"ok": False, "seq": run.state.seq, "error": f"unknown verb {request.verb}"}
         return {"ok": True, "seq": run.state.seq, "state": run.state.state}
+
+    async def _change(self, line: bytes, request: Request) -> None:
+        """Do to the VM what was asked for. Raises Refused, RunIsOver, or what went wrong."""
+        run = self._run
+        try:
+            change = Change.model_validate_json(line)
+        except ValidationError as error:
+            raise Refused(f"not a change of a VM: {error.error_count()} errors") from error
+        if change.do in LOSES:
+            await self._look_back()
+        # nothing is awaited from here to the note: what is checked is what is changed
+        if run.stop.closed:
+            raise RunIsOver("it has just ended")
+        if run.plan.phase("cleanup").number in run.state.steps:
+            raise Refused("it is over, and its VM is being removed")
+        paused = run.state.state == "paused"
+        at = next((one.number for one in run.state.steps.values() if one.state == "running"), None)
+        where = f"at step {at:02} '{run.plan.step(at).name}'" if at else run.state.state
+        if change.do in REWINDS and not paused:
+            raise Refused(
+                f"it is {where}: {change.text} would take away what that stands on",
+                hint=f"wait until it is over, or end it: vmlab runs end {run.plan.run_id}",
+            )
+        if change.do in LOSES and self._moved > request.seq:
+            raise Refused(
+                f"it has moved on since you looked: it is {where} now",
+                hint=f"look again: vmlab runs show {run.plan.run_id}",
+            )
+        self._moved = run.write("note", text=f"{change.text}, asked by {request.by}").seq
+        try:
+            await carry_out(run.host, run.plan.vm.uuid, change)
+        except LabError as error:
+            run.note(f"{change.text} failed: {error.message}", level="warn")
+            raise
+        if change.do in ("off", "reset", "revert") and run.connected and paused:
+            await run.guest.close()  # the guest at its other end is gone; a next command connects anew
+
+    async def _look_back(self) -> None:
+        """Read the journal up to its end, for the last event that moved the run."""
+        while self._follower.seq < self._run.state.seq:
+            for event in await asyncio.to_thread(self._follower.new):
+                if event.kind in _MOVES:
+                    self._moved = max(self._moved, event.seq)
 
 
 class RunIsOver(LabError):
@@ -100,7 +175,8 @@ class RunIsOver(LabError):
 async def ask(folder: Path, *, timeout: float = 10, **request: object) -> dict[str, object]:
     """Send one request to the worker of the run in ``folder``.
 
-    Raises RunIsOver when the run's end is settled, LabError when the worker does not answer or refuses.
+    Raises RunIsOver when the run's end is settled, Refused when nothing was touched, LabError when the
+    worker does not answer or it failed.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -117,5 +193,7 @@ async def ask(folder: Path, *, timeout: float = 10, **request: object) -> dict[s
     if reply.get("over"):
         raise RunIsOver(f"run {folder.name}: {reply.get('error')}")
     if not reply.get("ok"):
-        raise LabError(f"run {folder.name}: {reply.get('error')}", hint="look again: vmlab runs show")
+        kind = Refused if reply.get("refused") else LabError
+        hint = reply.get("hint") or f"look again: vmlab runs show {folder.name}"
+        raise kind(f"run {folder.name}: {reply.get('error')}", hint=str(hint))
     return reply

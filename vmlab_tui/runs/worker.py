@@ -21,6 +21,7 @@ from vmlab_tui.base.text import Masker
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.log import Journal
+from vmlab_tui.runs.commandlog import keep_commands
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.control import ControlServer
 from vmlab_tui.runs.engine import Engine
@@ -35,7 +36,8 @@ async def work(folder: Path, secrets: dict[str, str]) -> None:
     """Carry out the run in ``folder`` from where its journal stands."""
     plan = read_plan(folder)
     state = load_state(folder)
-    with Journal.append(folder / JOURNAL, mask=Masker(secrets.values()).mask_text) as journal:
+    mask = Masker(secrets.values()).mask_text
+    with keep_commands(folder, mask), Journal.append(folder / JOURNAL, mask=mask) as journal:
         async with Host.open(plan.uri) as host:
             run = RunContext(plan, folder, journal, state, host, secrets)
             run.write("worker_started", **identity(), resumed=state.workers > 0)

@@ -1,0 +1,85 @@
+"""One writer per VM: a change goes through the worker of its run, or is made here under the run's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.paths import Locked
+from vmlab_tui.hosts.host import Host
+from vmlab_tui.journal.cache import load_state
+from vmlab_tui.journal.state import RunState
+from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.inventory import VmEntry
+from vmlab_tui.lab.vmverbs import REWINDS, Change, carry_out
+from vmlab_tui.runs.client import take_lock
+from vmlab_tui.runs.control import RunIsOver, ask
+
+_LONGEST = 330.0
+"""Seconds a worker may take for a change: more than the longest libvirt call is given."""
+_LAST_WORD = 10.0
+
+
+def run_folder(lab: Lab, vm: VmEntry) -> Path | None:
+    """The directory of the run that made ``vm``; None for a foreign VM and where it is gone."""
+    folder = lab.store.run(vm.lease.run_id) if vm.lease else None
+    return folder if folder and folder.is_dir() else None
+
+
+def seen_of(lab: Lab, vm: VmEntry) -> int:
+    """The last event of the run of a VM of ours, at the moment a person is shown it; 0 without a run."""
+    folder = run_folder(lab, vm)
+    return _state(folder).seq if folder else 0
+
+
+def _state(folder: Path) -> RunState:
+    """The run's state; an empty one where the journal is damaged, which is no reason to leave a VM on."""
+    try:
+        return load_state(folder)
+    except LabError:
+        return RunState()
+
+
+async def change_vm(
+    lab: Lab, host: Host, vm: VmEntry, change: Change, *, by: str, seen: int | None = None
+) -> None:
+    """Make ``change`` to ``vm``, asked for by ``by``, who has seen its run up to event ``seen``.
+
+    Raises Refused when the run stands in the way or has moved on, LabError when it fails.
+    """
+    folder = run_folder(lab, vm)
+    if folder is None:
+        await carry_out(host, vm.uuid, change)
+        return
+    state = await asyncio.to_thread(_state, folder)
+    # of a run that is over, whoever has the lock is about to go
+    lock = await _lock(folder, _LAST_WORD if state.over else 0.2)
+    if lock is None and not state.over:
+        seq = state.seq if seen is None else seen
+        try:
+            await ask(folder, timeout=_LONGEST, verb="vm", by=by, seq=seq, **change.model_dump())
+        except RunIsOver:
+            lock = await _lock(folder, _LAST_WORD)
+        else:
+            return
+    if lock is None:
+        raise Refused(f"VM {vm.name}: another command is working on it", hint="try again when it is done")
+    try:
+        state = await asyncio.to_thread(_state, folder)
+        if change.do in REWINDS and not state.over:
+            raise Refused(
+                f"VM {vm.name}: its run {folder.name} is interrupted, and would go on as if nothing had been",
+                hint=f"vmlab runs resume {folder.name}   # or: vmlab runs end {folder.name} --keep",
+            )
+        await carry_out(host, vm.uuid, change)
+    finally:
+        os.close(lock)
+
+
+async def _lock(folder: Path, patience: float) -> int | None:
+    try:
+        return await asyncio.to_thread(lambda: take_lock(folder, patience=patience))
+    except Locked:
+        return None
