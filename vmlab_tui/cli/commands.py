@@ -77,7 +77,7 @@ def command_of(verb: Verb) -> click.Command:
             "Print the run's journal to standard output, one JSON object a line; text goes to standard error."
         )
         params.append(click.Option(["--json", "as_json"], is_flag=True, help=text))
-    if verb.loses:
+    if verb.loses or verb.confirms:
         params.append(click.Option(["--yes", "-y"], is_flag=True, help="Do not ask."))
 
     def callback(**values: Any) -> int:
@@ -114,7 +114,7 @@ def _parameter(param: Param) -> click.Parameter:
         return click.Argument(
             [param.name],
             type=click.UNPROCESSED if param.rest else kind,
-            nargs=-1 if param.rest else 1,
+            nargs=-1 if param.rest or param.multiple else 1,
             required=param.required,
             metavar=param.metavar or None,
             help=param.help,
@@ -139,7 +139,7 @@ async def _call(verb: Verb, values: dict[str, Any]) -> int:
     front = Terminal(data=as_json, yes=yes)
     ctx = Context(front, where.uri, where.store, wants_data=as_json)
     args = Args(values)
-    if verb.loses and front.interactive and not yes:
+    if (verb.loses or verb.confirms) and front.interactive and not yes:
         preview = await verb.preview(ctx, args)
         if preview.loses:
             for line in preview.lines:

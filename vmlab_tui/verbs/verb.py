@@ -69,6 +69,8 @@ class Args:
 
     def __init__(self, values: Mapping[str, object] | None = None) -> None:
         self._values = dict(values or {})
+        self.seen: dict[str, int] = {}
+        """By run id, the last event that a preview has shown; what has moved on since is not lost unseen."""
 
     def __repr__(self) -> str:
         return f"Args({self._values!r})"
@@ -237,10 +239,16 @@ class Verb:
     params: ClassVar[tuple[Param, ...]] = ()
     loses: ClassVar[bool] = False
     """Whether it can lose something, so that there is a preview to confirm."""
+    confirms: ClassVar[bool] = False
+    """Whether there is a preview to confirm in some cases (it then says what to heed in ``loses``)."""
     json: ClassVar[str] = "document"
     """``document``: --json prints one JSON document; ``journal``: the run's journal; empty: no --json."""
     reports_run: ClassVar[bool] = False
     """Whether its exit code is that of a run."""
+
+    def applies(self, _power: str) -> bool:
+        """Whether it makes sense for a VM in that state (`hosts.model.Power`); a verb of no VM: always."""
+        return True
 
     async def preview(self, _ctx: Context, _args: Args) -> Preview:
         """What would happen, without doing it. Raises the same errors as :meth:`run`."""
