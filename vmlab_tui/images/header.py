@@ -49,6 +49,8 @@ class Header:
     file_size: int
     backing: str | None = None
     backing_format: str | None = None
+    backing_name: bytes | None = None
+    """The backing file's name as it is written there: to follow, never to show."""
     data_file: str | None = None
     encrypted: bool = False
     snapshots: int = 0
@@ -219,7 +221,8 @@ def _qcow2(path: Path, head: bytes, size: int) -> Header:
         "qcow2",
         virtual,
         size,
-        backing=backing,
+        backing=None if backing is None else clean_line(backing) or "(not readable)",
+        backing_name=backing,
         backing_format=clean_line(form) if form is not None else None,
         data_file=data_file,
         encrypted=bool(crypt),
@@ -249,12 +252,12 @@ def _tables(
         raise bad("its first-level table is outside the file: cut off?")
 
 
-def _backing(bad: Callable[[str], BadImage], head: bytes, at: int, length: int, cluster: int) -> str | None:
+def _backing(bad: Callable[[str], BadImage], head: bytes, at: int, length: int, cluster: int) -> bytes | None:
     if not at and not length:
         return None
     if not at or not 0 < length <= 1023 or at + length > min(cluster, len(head)):
         raise bad("its backing file's name is outside the header")
-    return clean_line(head[at : at + length]) or "(not readable)"
+    return head[at : at + length]
 
 
 def _extensions(bad: Callable[[str], BadImage], area: bytes, at: int) -> dict[int, bytes]:

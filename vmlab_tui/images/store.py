@@ -173,6 +173,28 @@ def list_images(store: Store) -> list[Image]:
     return [_read(path) for path in sorted(store.images.glob("*.json")) if not path.name.startswith(".")]
 
 
+def scan_images(store: Store) -> tuple[list[Image], dict[str, str]]:
+    """Every image by name, and by name why a sidecar cannot be read: for looking, not for deciding."""
+    images: list[Image] = []
+    problems: dict[str, str] = {}
+    try:
+        names = sorted(path.name for path in store.images.iterdir())
+    except FileNotFoundError:
+        return [], {}
+    except OSError as error:
+        return [], {str(store.images): f"cannot be listed: {error.strerror}"}
+    for path in (store.images / name for name in names if name.endswith(".json") and name[0] != "."):
+        try:
+            images.append(_read(path))
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except OSError as error:
+            problems[path.stem] = f"{path} cannot be read: {error.strerror}"
+        except LabError as error:
+            problems[path.stem] = error.message
+    return images, problems
+
+
 def get_image(store: Store, name: str) -> Image:
     """One image. Raises UsageError (with the nearest name) if there is none, LabError if it is damaged."""
     path = _sidecar(store, name)

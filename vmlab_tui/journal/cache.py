@@ -33,20 +33,29 @@ def load_state(run_dir: Path, *, write: bool = False) -> RunState:
     With ``write`` a stale cache is renewed (only the run's worker and ``runs`` should; a reader may lack
     the right to). A missing journal gives the empty state. Raises JournalError when it is damaged.
     """
+    state, follower, start = _open(run_dir)
+    if write and follower.offset > start:
+        tail = _tail(run_dir / FILE, follower.offset)
+        fresh = _Cache(seq=follower.seq, offset=follower.offset, tail=tail, state=state)
+        write_durably(run_dir / CACHE, fresh.model_dump_json(by_alias=True))
+    return state
+
+
+def follow_state(run_dir: Path) -> tuple[RunState, Follower]:
+    """The state as :func:`load_state` gives it, and what reads the journal on from there."""
+    return _open(run_dir)[:2]
+
+
+def _open(run_dir: Path) -> tuple[RunState, Follower, int]:
+    """The state, the journal read so far, and the offset at which the cache ended."""
     journal = run_dir / FILE
     cached = _read(run_dir / CACHE, journal)
     if cached is None:
         follower, state = Follower(journal), RunState()
     else:
         follower, state = Follower(journal, offset=cached.offset, seq=cached.seq), cached.state
-    events = follower.new()
-    state = fold(events, state)
-    if write and events:
-        fresh = _Cache(
-            seq=follower.seq, offset=follower.offset, tail=_tail(journal, follower.offset), state=state
-        )
-        write_durably(run_dir / CACHE, fresh.model_dump_json(by_alias=True))
-    return state
+    start = follower.offset
+    return fold(follower.new(), state), follower, start
 
 
 def _read(path: Path, journal: Path) -> _Cache | None:
