@@ -46,7 +46,7 @@ async def perform(
     outcome: Outcome | None = None
     app.activity_begins(activity)
     try:
-        if verb.loses and not await _confirmed(app, verb, ctx, calls):
+        if (verb.loses or verb.confirms) and not await _confirmed(app, verb, ctx, calls):
             return None
         for args in calls:
             work = app.backend.submit(verb.run(ctx, args))
@@ -84,6 +84,8 @@ async def _confirmed(app: LabApp, verb: Verb, ctx: Context, calls: Sequence[Args
         preview = await app.backend.call(verb.preview(ctx, args))
         lines += preview.lines
         loses += preview.loses
+    if not loses and not verb.loses:
+        return True  # in this case there is nothing to heed
     return await app.ask("\n".join(lines) or verb.help, loses)
 
 

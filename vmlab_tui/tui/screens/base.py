@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual.actions import parse
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -12,8 +13,9 @@ from textual.screen import Screen
 from vmlab_tui.tui.dispatch import perform
 from vmlab_tui.tui.selection import Target, fits
 from vmlab_tui.tui.widgets.keyline import KeyLine
+from vmlab_tui.tui.widgets.rows import Row, Rows
 from vmlab_tui.tui.widgets.tabline import TabLine
-from vmlab_tui.verbs.registry import VERBS, by_id
+from vmlab_tui.verbs.registry import VERBS
 
 if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
@@ -21,18 +23,16 @@ if TYPE_CHECKING:
 
 
 def verb_bindings(area: str, without: Iterable[str] = ()) -> list[BindingType]:
-    """A binding for each verb that has a key in ``area``, but for those that the screen does itself."""
-    return [
-        Binding(
-            verb.key,
-            f"verb('{verb.id}')",
-            verb.label or verb.words[-1],
-            tooltip=verb.help,
-            id=f"verb.{area}.{verb.id}",
-        )
-        for verb in VERBS
-        if area in verb.areas and verb.key and verb.id not in without
-    ]
+    """A binding for each key that verbs have in ``area``, but for those that the screen does itself.
+
+    Several verbs may share a key: which one it is depends on what the cursor stands on.
+    """
+    keys = dict.fromkeys(verb.key for verb in _verbs(area) if verb.id not in without)
+    return [Binding(key, f"verb('{area}', '{key}')", "verb", id=f"verb.{area}.{key}") for key in keys]
+
+
+def _verbs(area: str) -> list[Verb]:
+    return [verb for verb in VERBS if area in verb.areas and verb.key]
 
 
 class VerbScreen(Screen[None]):
@@ -44,15 +44,30 @@ class VerbScreen(Screen[None]):
         """What is marked, else what is under the cursor."""
         return ()
 
+    def _verb(self, area: str, key: str) -> Verb | None:
+        """The verb that ``key`` stands for here and now, or None."""
+        targets = self.targets()
+        first = targets[0] if targets else None
+        return next((verb for verb in _verbs(area) if verb.key == key and fits(verb, first)), None)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "verb":
-            targets = self.targets()
-            return fits(by_id(str(parameters[0])), targets[0] if targets else None)
+            return self._verb(str(parameters[0]), str(parameters[1])) is not None
         return super().check_action(action, parameters)
 
-    def action_verb(self, ident: str) -> None:
+    def told_key(self, binding: Binding) -> tuple[str, str]:
+        """The word for a key, and the sentence; for verbs, of the one that it stands for now."""
+        if binding.action.startswith("verb("):
+            _, parameters = parse(binding.action)[1:]
+            area, key = (str(one) for one in parameters)
+            verb = self._verb(area, key) or next(one for one in _verbs(area) if one.key == key)
+            return verb.label or verb.words[-1], verb.help
+        return binding.description, binding.tooltip or binding.description
+
+    def action_verb(self, area: str, key: str) -> None:
         """The targets are taken now, not when the dialog is answered."""
-        self.do(by_id(ident), self.targets())
+        if verb := self._verb(area, key):
+            self.do(verb, self.targets())
 
     def do(self, verb: Verb, targets: tuple[Target, ...], **given: Any) -> None:
         """Begin a verb; its result is told when it comes."""
@@ -78,6 +93,10 @@ class AreaScreen(VerbScreen):
     def body(self) -> ComposeResult:
         """What stands between the tab line and the keys."""
         raise NotImplementedError
+
+    def show_rows(self, rows: Rows, fresh: Sequence[Row], empty: str) -> None:
+        """Put what there is into the area's list."""
+        rows.set_rows(fresh, empty=empty)
 
     def on_mount(self) -> None:
         self.app.hub.host_changed.subscribe(self, self._show_state, immediate=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -148,3 +149,33 @@ class FormDialog(ModalScreen[dict[str, object] | None]):
                 widget.focus()
                 return
         self.dismiss(found)
+
+
+class ChoiceDialog(ModalScreen[str | None]):
+    """One of a few things, each with its key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "cancel", "cancel")]
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str, str]]) -> None:
+        """``choices``: (key, name, value)."""
+        super().__init__()
+        self._title = clean_line(title)
+        self._choices = choices
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(Content(self._title), id="question")
+            for key, name, value in self._choices:
+                line = Content.assemble((key, "bold $text-accent"), f"  {name:<9}", clean_line(value))
+                yield Static(line, classes="choice")
+            yield Static(Content("esc closes"), classes="hint-head")
+
+    def on_key(self, event: events.Key) -> None:
+        for key, _, value in self._choices:
+            if event.key == key:
+                event.stop()
+                self.dismiss(value)
+                return
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)

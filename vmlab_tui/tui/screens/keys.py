@@ -26,12 +26,13 @@ class KeysScreen(ModalScreen[None]):
 
     @staticmethod
     def _read(of: Screen[object]) -> list[tuple[str, str]]:
+        tell = getattr(of, "told_key", None)
         found: dict[str, tuple[list[str], str]] = {}
         for active in of.active_bindings.values():
             binding = active.binding
             if binding.system or not binding.description:
                 continue
-            text = binding.tooltip or binding.description
+            text = tell(binding)[1] if tell else binding.tooltip or binding.description
             keys, _ = found.setdefault(
                 binding.action, ([], text if active.enabled else f"({text}: not here)")
             )

@@ -78,11 +78,13 @@ class KeyLine(Widget):
 
     def _fitting(self, screen: Screen[object]) -> list[tuple[str, str]]:
         last = ("question_mark", "keys")
+        tell = getattr(screen, "told_key", None)
         found: dict[str, tuple[str, str]] = {}
         for active in screen.active_bindings.values():
             binding = active.binding
             if binding.show and active.enabled and binding.description and binding.key != last[0]:
-                found.setdefault(binding.action, (binding.key, binding.description))
+                word = tell(binding)[0] if tell else binding.description
+                found.setdefault(binding.action, (binding.key, word))
         room = self.size.width - 2 - len("? keys ")
         kept = []
         for key, label in found.values():
