@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured quantity. ``goal``: the most it may be; None: shown for comparison only."""
+    """One measured quantity. ``goal``: the most it may be, or with ``at_least`` the least.
+
+    None: shown for comparison only.
+    """
 
     name: str
     values: tuple[float, ...]
     unit: str
     goal: float | None = None
     beside: str = ""
+    at_least: bool = False
 
     @property
     def median(self) -> float:
@@ -23,7 +27,9 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        return self.goal is None or self.median <= self.goal
+        if self.goal is None:
+            return True
+        return self.median >= self.goal if self.at_least else self.median <= self.goal
 
 
 def show(bench: str, condition: str, figures: list[Figure], *, as_json: bool) -> int:
@@ -38,6 +44,7 @@ def show(bench: str, condition: str, figures: list[Figure], *, as_json: bool) ->
                 "runs": len(one.values),
                 "unit": one.unit,
                 "goal": one.goal,
+                "at_least": one.at_least,
                 "met": one.met,
                 "beside": one.beside,
             }
@@ -47,7 +54,8 @@ def show(bench: str, condition: str, figures: list[Figure], *, as_json: bool) ->
     else:
         print(f"{bench}: {condition}")
         for one in figures:
-            goal = "" if one.goal is None else f"goal {one.goal:g} {'met' if one.met else 'MISSED'}"
+            way = ">= " if one.at_least else ""
+            goal = "" if one.goal is None else f"goal {way}{one.goal:g} {'met' if one.met else 'MISSED'}"
             spread = f"{min(one.values):.2f}..{max(one.values):.2f}, {len(one.values)} runs"
-            print(f"  {one.name:<44} {one.median:8.2f} {one.unit:<3} {goal:<14} ({spread}) {one.beside}")
+            print(f"  {one.name:<44} {one.median:8.2f} {one.unit:<3} {goal:<18} ({spread}) {one.beside}")
     return 0 if all(one.met for one in figures) else 1
