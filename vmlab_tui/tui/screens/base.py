@@ -11,7 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from vmlab_tui.tui.dispatch import perform
+from vmlab_tui.tui.filtering import apply
 from vmlab_tui.tui.selection import Target, fits
+from vmlab_tui.tui.widgets.filterbar import FilterBar
 from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.rows import Row, Rows
 from vmlab_tui.tui.widgets.tabline import TabLine
@@ -84,10 +86,15 @@ class AreaScreen(VerbScreen):
     """One of the areas on the number keys."""
 
     IDENT: ClassVar[str]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", tooltip="Only what fits: letters, !not, state:on, owner:me"),
+        Binding("escape", "back", "back", show=False, tooltip="Take the filter away"),
+    ]
 
     def compose(self) -> ComposeResult:
         yield TabLine(self.app.areas, self.IDENT)
         yield from self.body()
+        yield FilterBar()
         yield KeyLine()
 
     def body(self) -> ComposeResult:
@@ -95,8 +102,36 @@ class AreaScreen(VerbScreen):
         raise NotImplementedError
 
     def show_rows(self, rows: Rows, fresh: Sequence[Row], empty: str) -> None:
-        """Put what there is into the area's list."""
-        rows.set_rows(fresh, empty=empty)
+        """Put what there is, as far as it fits the filter, into the area's list."""
+        bar = self.query_one(FilterBar)
+        shown, fitting = apply(bar.filter, fresh)
+        rows.set_rows(shown, empty="nothing here fits the filter" if bar.filter and fresh else empty)
+        bar.told(fitting, len(fresh))
+
+    def _show(self, _: object = None) -> None:
+        """Read what there is and pass it through :meth:`show_rows`."""
+
+    @property
+    def filtering(self) -> bool:
+        """Whether only some of the rows are shown."""
+        return bool(self.query_one(FilterBar).filter)
+
+    def action_filter(self) -> None:
+        """Open the filter's line."""
+        self.query_one(FilterBar).open()
+
+    def action_back(self) -> None:
+        """One step back: here, the filter away."""
+        self.query_one(FilterBar).clear()
+
+    def on_filter_bar_changed(self) -> None:
+        self._show()
+
+    def on_filter_bar_stepped(self, event: FilterBar.Stepped) -> None:
+        self.query_one(Rows).action_move(event.by)
+
+    def on_filter_bar_closed(self) -> None:
+        self.query_one(Rows).focus()
 
     def on_mount(self) -> None:
         self.app.hub.host_changed.subscribe(self, self._show_state, immediate=True)

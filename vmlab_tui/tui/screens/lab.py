@@ -64,7 +64,9 @@ class LabArea(AreaScreen):
         from vmlab_tui.tui.labview import key_of, tree
 
         self._graph = {key_of(node.key): node for node in found.rows}
-        self.show_rows(self.query_one(Rows), tree(found, self._folded), "nothing here yet: n starts a run")
+        # a filter looks into what is folded, too
+        rows = tree(found, () if self.filtering else self._folded)
+        self.show_rows(self.query_one(Rows), rows, "nothing here yet: n starts a run")
         self._detail(self.query_one(Rows).cursor)
 
     def _detail(self, row: Row | None) -> None:
@@ -98,13 +100,13 @@ class LabArea(AreaScreen):
         self._show()
 
     def action_back(self) -> None:
-        """From the details to the list, then the marks away."""
+        """From the details to the list, then the marks away, then the filter."""
         rows = self.query_one(Rows)
         if not rows.has_focus:
             self.remove_class("-details")
             rows.focus()
-        else:
-            rows.clear_marks()
+        elif not rows.clear_marks():
+            super().action_back()
 
     async def action_copy(self) -> None:
         """Ask what of the thing under the cursor, and put it on the clipboard."""

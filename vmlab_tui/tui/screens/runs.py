@@ -45,7 +45,9 @@ class RunsArea(AreaScreen):
     def _show(self, _: object = None) -> None:
         views = self.app.hub.runs
         if views is not None:
-            self.query_one(Rows).set_rows([row_of(view) for view in views])
+            self.show_rows(
+                self.query_one(Rows), [row_of(view) for view in views], "no runs yet: n starts one"
+            )
 
     def targets(self) -> tuple[Target, ...]:
         return tuple(self._target(row) for row in self.query_one(Rows).chosen)
