@@ -11,6 +11,7 @@ import click
 import pytest
 
 from vmlab_tui.cli.app import make
+from vmlab_tui.hosts.model import Power
 from vmlab_tui.verbs.registry import GROUPS, VERBS, by_id
 from vmlab_tui.verbs.verb import AREAS, Kind, Verb
 
@@ -28,8 +29,26 @@ def test_ids_and_words_are_unique() -> None:
 
 
 def test_a_key_means_one_thing_in_an_area() -> None:
-    keys: list[object] = [(area, verb.key) for verb in VERBS for area in verb.areas if verb.key]
+    keys: list[object] = [
+        (area, verb.key, kind, power)
+        for verb in VERBS
+        for area in verb.areas
+        if verb.key
+        for kind in acts_on(verb)
+        for power in Power
+        if verb.applies(power)
+    ]
     assert not twice(keys)
+
+
+def acts_on(verb: Verb) -> tuple[str, ...]:
+    """What the selection must be for its key: a snapshot that is named anew is made of a VM."""
+    named = [param for param in verb.params if param.positional and param.names]
+    snapshots = [param for param in named if param.names == "snapshot"]
+    if not (snapshots or named):
+        return ("vm", "run", "snapshot", "image")
+    subject = (snapshots or named)[0]
+    return ("vm",) if subject.names == "snapshot" and not subject.required else (subject.names,)
 
 
 @every
@@ -38,7 +57,7 @@ def test_a_verb_says_what_it_is(verb: Verb) -> None:
     assert not verb.help.endswith(".")
     assert verb.examples
     assert set(verb.areas) <= set(AREAS)
-    assert verb.id == ".".join(verb.words)
+    assert verb.id in (".".join(verb.words), f"vm.{verb.words[0]}")
     assert len(verb.words) == 1 or verb.words[0] in GROUPS
     assert verb.key == "" or verb.areas
 
@@ -47,6 +66,11 @@ def test_a_verb_says_what_it_is(verb: Verb) -> None:
 def test_a_capital_key_is_one_that_loses_something(verb: Verb) -> None:
     single = len(verb.key) == 1
     assert (single and verb.key.isupper()) == verb.loses, "capitals lose something, others do not"
+
+
+@every
+def test_what_confirms_has_a_preview(verb: Verb) -> None:
+    assert (verb.loses or verb.confirms) == (type(verb).preview is not Verb.preview)
 
 
 @every

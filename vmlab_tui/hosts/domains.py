@@ -114,7 +114,8 @@ def read_snapshots(domain: Any) -> tuple[Snapshot, ...]:
     return _read_snapshots(domain)[0]
 
 
-def _version(number: int) -> tuple[int, int, int]:
+def version(number: int) -> tuple[int, int, int]:
+    """libvirt's number for a version as (major, minor, micro)."""
     return number // 1_000_000, number // 1000 % 1000, number % 1000
 
 
@@ -131,8 +132,8 @@ def read_facts(connection: Any, uri: str) -> HostFacts:
     memory = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
     return HostFacts(
         uri=uri,
-        libvirt=_version(connection.getLibVersion()),
-        qemu=_version(connection.getVersion()),
+        libvirt=version(connection.getLibVersion()),
+        qemu=version(connection.getVersion()),
         qemu_uid=uid,
         qemu_gid=gid,
         cpus=connection.getInfo()[2],

@@ -233,10 +233,10 @@ class Host(Connection):
             timeout,
         )
 
-    async def can_time_travel(self, firmware: str, disk_format: str) -> str:
+    async def can_time_travel(self, firmware: str, disk_format: str, *, timeout: float = 15) -> str:
         """Empty if such VMs can have snapshots with memory on this host, else the reason in one line."""
-        facts = self._facts or await self.facts()
-        return can_time_travel(firmware, disk_format, facts.libvirt)
+        number = await self._call(self.uri, lambda conn: int(conn.getLibVersion()), timeout)
+        return can_time_travel(firmware, disk_format, domains.version(number))
 
     async def create_snapshot(
         self, uuid: str, name: str, description: str = "", *, timeout: float = 300

@@ -9,14 +9,30 @@ from vmlab_tui.verbs.run import Run
 from vmlab_tui.verbs.runs_control import RunsEnd, RunsResume, RunsWait
 from vmlab_tui.verbs.runs_logs import RunsLogs
 from vmlab_tui.verbs.runs_view import RunsList, RunsShow
+from vmlab_tui.verbs.snapshots import SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert
 from vmlab_tui.verbs.ssh import Ssh
 from vmlab_tui.verbs.verb import Verb
+from vmlab_tui.verbs.vm_delete import Delete
+from vmlab_tui.verbs.vm_power import Off, Pause, Reboot, Shutdown, Start, Unpause
+from vmlab_tui.verbs.vm_show import Show
 from vmlab_tui.verbs.vms import Ls
 
 VERBS: tuple[Verb, ...] = (
     Run(),
     Ls(),
+    Show(),
     Ssh(),
+    Start(),
+    Shutdown(),
+    Off(),
+    Reboot(),
+    Pause(),
+    Unpause(),
+    Delete(),
+    SnapshotList(),
+    SnapshotCreate(),
+    SnapshotRevert(),
+    SnapshotDelete(),
     RunsList(),
     RunsShow(),
     RunsLogs(),
@@ -35,6 +51,7 @@ VERBS: tuple[Verb, ...] = (
 )
 
 GROUPS: dict[str, str] = {
+    "snapshot": "Mark moments of a VM and go back to them",
     "runs": "Look at runs, go on with them, end them",
     "image": "Build, import and look at base images",
     "profile": "Find, check and write profiles",

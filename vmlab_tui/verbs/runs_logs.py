@@ -24,6 +24,7 @@ FILES = {
     "cloud-init": "cloud-init.log",
     "worker": "worker.log",
     "report": "report.md",
+    "commands": "commands.log",
 }
 _POLL = 0.2
 _CHUNK = 1 << 20
@@ -40,7 +41,7 @@ Without STEP: the output of the step that failed; else of the one that is runnin
 step.
 
 STEP is a step's number or name (vmlab runs show RUN lists them), or one of: console, cloud-init,
-worker, report.
+worker, report, commands (what the run did to libvirt and files, as virsh and qemu-img commands).
 
 -f goes on until the run has ended, from step to step."""
     examples = (
@@ -48,6 +49,7 @@ worker, report.
         ("vmlab runs logs last -f", "watch a run's output"),
         ("vmlab runs logs last 'web server'", "one step by its name"),
         ("vmlab runs logs last console", "the VM's serial console"),
+        ("vmlab runs logs last commands", "the commands really run"),
     )
     areas = ("runs",)
     key = "l"
@@ -55,7 +57,7 @@ worker, report.
         RUN,
         Param(
             "step",
-            "A step's number or name, or console, cloud-init, worker, report.",
+            "A step's number or name, or console, cloud-init, worker, report, commands.",
             positional=True,
             metavar="[STEP]",
         ),
@@ -84,7 +86,7 @@ worker, report.
 
     @staticmethod
     async def _print(ctx: Context, path: Path) -> None:
-        tail = Tail(path, sgr=ctx.front.colour)
+        tail = tail_of(path, sgr=ctx.front.colour)
         while text := await blocking(tail.read):
             ctx.front.write(text)
         ctx.front.write(tail.finish())
@@ -105,7 +107,7 @@ worker, report.
     async def _follow_file(ctx: Context, run_id: str, path: Path) -> None:
         import asyncio
 
-        tail = Tail(path, sgr=ctx.front.colour)
+        tail = tail_of(path, sgr=ctx.front.colour)
         while True:
             live = await blocking(lambda: _live(ctx.lab, run_id))
             while text := await blocking(tail.read):
@@ -170,6 +172,25 @@ class Tail:
     def finish(self) -> str:
         """What the cleaner still held back."""
         return self._cleaner.finish()
+
+
+class CommandTail(Tail):
+    """The same for the commands of a run's worker, a line each as people read it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._rest = ""
+
+    def read(self) -> str:
+        from vmlab_tui.runs.commandlog import as_text
+
+        *lines, self._rest = (self._rest + super().read()).split("\n")
+        return "".join(f"{as_text(line)}\n" for line in lines)
+
+
+def tail_of(path: Path, *, sgr: bool) -> Tail:
+    """What reads the log ``path``."""
+    return CommandTail(path) if path.name == FILES["commands"] else Tail(path, sgr=sgr)
 
 
 def attempt_number(text: str | None) -> int | None:

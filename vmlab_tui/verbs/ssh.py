@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from vmlab_tui.base.errors import LabError, UsageError
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb, blocking
-
-if TYPE_CHECKING:
-    from vmlab_tui.lab.context import Lab
+from vmlab_tui.verbs.vm_target import find_vm, own_vms
 
 
 class Ssh(Verb):
@@ -54,7 +50,7 @@ The exit code is the command's own; 255 means that SSH itself failed."""
         from vmlab_tui.hosts.model import Power
         from vmlab_tui.runs import client
 
-        uuid = await blocking(lambda: find_vm(ctx.lab, args.text("target")))
+        uuid = (await blocking(lambda: find_vm(ctx.lab, own_vms(ctx.lab), args.text("target")))).uuid
         endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, uuid))
         known_hosts = ctx.lab.store.vm(uuid) / "known_hosts"
         async with ctx.host(readonly=True) as host:
@@ -64,39 +60,9 @@ The exit code is the command's own; 255 means that SSH itself failed."""
         if power in (Power.OFF, Power.CRASHED):
             raise LabError(
                 f"VM {endpoint.label} is {power.value}",
-                hint=f"virsh -c {ctx.lab.uri} start {endpoint.label}   # then once more",
+                hint=f"vmlab start {endpoint.label}   # then once more",
             )
         await blocking(lambda: write_known_hosts(endpoint, known_hosts))
         command = list(args.many("command")) or None
         argv = ssh_argv(endpoint, command, known_hosts, tty=ctx.front.on_terminal)
         return Outcome(exit=await ctx.front.terminal(argv))
-
-
-def find_vm(lab: Lab, ref: str) -> str:
-    """The uuid of the VM of ours that ``ref`` names: by itself or by its run.
-
-    Raises UsageError when there is none, or no longer, or more than one.
-    """
-    from vmlab_tui.lab.leases import all_leases
-    from vmlab_tui.runs import client
-
-    leases, _ = all_leases(lab.store)
-    found = [lease.uuid for lease in leases.values() if ref in (lease.uuid, lease.name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{len(found)} VMs are called {ref}", hint=f"give the uuid: {', '.join(found)}")
-    try:
-        view = client.get_run(lab, ref)
-    except UsageError as error:
-        names = ", ".join(sorted(lease.name for lease in leases.values())[:8])
-        raise UsageError(
-            f"no run and no VM of ours is called '{ref}'",
-            hint=f"VMs: {names}" if names else "there are none; vmlab run makes one",
-        ) from error
-    if view.plan.vm.uuid not in leases:
-        raise UsageError(
-            f"run {view.run_id} ({view.status}) has no VM any more",
-            hint=f"keep the next one: vmlab run {view.plan.profile_file} --keep",
-        )
-    return view.plan.vm.uuid

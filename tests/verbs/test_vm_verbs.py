@@ -1,0 +1,398 @@
+"""The verbs on VMs: what they find, show, refuse and do, on libvirt's own test driver."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.samples import UUID, plan
+from vmlab_tui.base.errors import LabError, Refused, UsageError
+from vmlab_tui.base.paths import Store, locked
+from vmlab_tui.hosts.host import Host
+from vmlab_tui.hosts.model import Power, Snapshot
+from vmlab_tui.journal.log import Journal
+from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.inventory import VmEntry
+from vmlab_tui.lab.leases import Lease, write_lease
+from vmlab_tui.runs.plan import write_plan
+from vmlab_tui.verbs.registry import by_id
+from vmlab_tui.verbs.snapshots import tree
+from vmlab_tui.verbs.verb import Args, Context
+from vmlab_tui.verbs.vm_target import find_vm, own_vms
+
+RUN = plan().run_id
+FOREIGN = "11111111-2222-3333-4444-555555555555"
+DARK, RAW, UEFI = (f"{number}{FOREIGN[1:]}" for number in (2, 3, 4))
+VMS = {"web": FOREIGN, "dark": DARK}
+_DISK = """<devices><disk type='file' device='disk'><driver name='qemu' type='{form}'/>
+<source file='/nowhere/{form}'/><target dev='vda'/></disk></devices>"""
+_TEST = "xmlns:test='http://libvirt.org/schemas/domain/test/1.0'"
+
+
+def domain(name: str, uuid: str, *, disk: str = "", head: str = "", loader: str = "") -> str:
+    devices = _DISK.format(form=disk) if disk else ""
+    return f"""<domain type='test' {_TEST}><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory>
+    <os><type>hvm</type>{loader}</os>{devices}{head}</domain>"""
+
+
+def node(folder: Path) -> Path:
+    """What the test driver holds at every connection: our VM with two snapshots, and foreign ones."""
+    taken = int(time.time()) - 3600
+    ours = domain("sample-7f3a", UUID, disk="qcow2")
+    snaps = ""
+    for name, parent, at in (("one", "", taken), ("two", "<parent><name>one</name></parent>", taken + 60)):
+        (folder / f"{name}.xml").write_text(
+            f"<domainsnapshot><name>{name}</name><description>\u202ered text</description>"
+            f"<state>running</state>{parent}<creationTime>{at}</creationTime>"
+            f"<memory snapshot='internal'/><disks><disk name='vda' snapshot='internal'/></disks>"
+            f"{ours}<active>{int(name == 'two')}</active></domainsnapshot>"
+        )
+        snaps += f"<test:domainsnapshot file='{folder / name}.xml'/>"
+    loader = "<loader readonly='yes' type='pflash'>/x.fd</loader>"
+    off = "<test:runstate>5</test:runstate>"
+    path = folder / "node.xml"
+    path.write_text(
+        "<node>"
+        + domain("sample-7f3a", UUID, disk="qcow2", head=snaps)
+        + domain("web", FOREIGN, disk="qcow2")
+        + domain("dark", DARK, head=off)
+        + domain("raw", RAW, disk="raw")
+        + domain("uefi", UEFI, disk="qcow2", loader=loader)
+        + "</node>"
+    )
+    return path
+
+
+def lease(name: str) -> Lease:
+    return Lease(uuid=UUID, name=name, run_id=RUN, profile="sample", image="tiny", owner="me", created="")
+
+
+@dataclass
+class Person:
+    """A front whose person says yes, or is not there."""
+
+    interactive: bool = True
+    said: list[str] = field(default_factory=list)
+    on_terminal: bool = False
+    colour: bool = False
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def status(self, line: str) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        self.said.append(text)
+
+    async def confirm(self, question: str, loses: Sequence[str] = ()) -> bool:
+        return self.interactive
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A store with one VM of ours and its ended run, and a host that has it and a foreign one, both on."""
+    store = Store(tmp_path / "store")
+    store.vm(UUID).mkdir(parents=True)
+    write_lease(store, lease("sample-7f3a"))
+    folder = store.runs / RUN
+    folder.mkdir(parents=True)
+    write_plan(folder, plan(store.root))
+    with Journal.append(folder / "journal.jsonl") as journal:
+        journal.write("run_created", run_id=RUN, profile="sample", plan_sha="0")
+    return Lab(f"test://{node(tmp_path)}", store)
+
+
+def end_run(lab: Lab) -> None:
+    with Journal.append(lab.store.run(RUN) / "journal.jsonl") as journal:
+        journal.write("ended", state="failed", exit=1, disposition="kept", seconds=1.0, until=None)
+
+
+def context(lab: Lab, *, interactive: bool = True, data: bool = True) -> tuple[Context, Person]:
+    person = Person(interactive)
+    return Context(person, lab.uri, lab.store.root, wants_data=data), person  # type: ignore[arg-type]
+
+
+async def do(lab: Lab, ident: str, *, interactive: bool = True, data: bool = True, **values: Any) -> Any:
+    ctx, _ = context(lab, interactive=interactive, data=data)
+    return await by_id(ident).run(ctx, Args(values))
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def entry(uuid: str, name: str) -> VmEntry:
+    return VmEntry(uuid, name, None, None)
+
+
+def test_a_vm_is_found_by_name_uuid_run_and_last(lab: Lab) -> None:
+    ours = own_vms(lab)
+    theirs = entry(FOREIGN, "web")
+    for ref in ("sample-7f3a", UUID, RUN, RUN[:12], "last"):
+        assert find_vm(lab, [*ours, theirs], ref).uuid == UUID, ref
+    for ref in ("web", FOREIGN):
+        assert find_vm(lab, [*ours, theirs], ref).uuid == FOREIGN
+
+
+def test_a_foreign_vm_cannot_call_itself_last_nor_be_meant_by_a_beginning(lab: Lab) -> None:
+    ours = own_vms(lab)
+    assert find_vm(lab, [*ours, entry(FOREIGN, "last")], "last").uuid == UUID
+    with pytest.raises(UsageError, match="no run and no VM of ours"):
+        find_vm(lab, [*ours, entry(FOREIGN, "web")], "we")
+
+
+def test_a_name_that_means_two_is_refused_with_the_uuids(lab: Lab) -> None:
+    with pytest.raises(UsageError) as refused:
+        find_vm(lab, [*own_vms(lab), entry(FOREIGN, "sample-7f3a")], "sample-7f3a")
+    assert UUID in refused.value.hint
+    assert FOREIGN in refused.value.hint
+
+
+def test_a_run_without_a_vm_says_so(lab: Lab) -> None:
+    with pytest.raises(UsageError, match="has no VM any more"):
+        find_vm(lab, [entry(FOREIGN, "web")], RUN)
+
+
+# -- power ---------------------------------------------------------------------------------------
+
+
+async def test_several_at_once_one_of_which_is_not_there(lab: Lab) -> None:
+    ctx, person = context(lab)
+    outcome: Any = await by_id("vm.pause").run(ctx, Args({"vm": ("sample-7f3a", "nobody", "web")}))
+    done = {one["vm"]: one for one in outcome.data["vms"]}
+    assert (done["sample-7f3a"]["ok"], done["sample-7f3a"]["power"]) == (True, "paused")
+    assert (done["web"]["ok"], done["web"]["power"]) == (True, "paused")
+    assert done["nobody"]["ok"] is False
+    assert outcome.exit == 2
+    assert any("nobody" in line for line in person.said)
+
+
+async def test_a_single_failure_is_raised_for_people_and_told_to_programs(lab: Lab) -> None:
+    with pytest.raises(Refused, match="VM dark is off") as refused:
+        await do(lab, "vm.pause", data=False, vm=("dark",))
+    assert refused.value.hint == "vmlab start dark"
+    outcome = await do(lab, "vm.pause", vm=("dark",))
+    (told,) = outcome.data["vms"]
+    assert (outcome.exit, told["ok"], told["hint"]) == (3, False, "vmlab start dark")
+
+
+async def test_what_is_so_already_is_not_done_again(lab: Lab) -> None:
+    for ident, name, power in (("vm.start", "web", "on"), ("vm.off", "dark", "off")):
+        outcome = await do(lab, ident, interactive=False, vm=(name,))
+        assert outcome.data["vms"] == [
+            {"vm": name, "uuid": VMS[name], "ok": True, "changed": False, "power": power}
+        ]
+
+
+async def test_a_guest_that_does_not_listen_is_named_with_the_way_out(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(self: Host, uuid: str, *, timeout: float = 15) -> None:
+        """The test driver's guests always listen."""
+
+    monkeypatch.setattr(Host, "shutdown", deaf)
+    with pytest.raises(LabError, match=r"still runs after 0\.3 s") as late:
+        await do(lab, "vm.shutdown", data=False, vm=("sample-7f3a",), wait="0.3")
+    assert "vmlab off sample-7f3a" in late.value.hint
+    outcome = await do(lab, "vm.shutdown", vm=("sample-7f3a",), wait="0")
+    assert outcome.data["vms"][0]["power"] == "on"
+
+
+async def test_shutdown_waits_until_the_guest_is_off(lab: Lab) -> None:
+    outcome = await do(lab, "vm.shutdown", vm=("web",))
+    assert outcome.data["vms"][0]["power"] == "off"
+
+
+@pytest.mark.parametrize("ident", ["vm.pause", "vm.shutdown", "vm.off", "vm.reboot"])
+async def test_a_foreign_vm_is_touched_only_after_a_word(lab: Lab, ident: str) -> None:
+    ctx, _ = context(lab)
+    preview = await by_id(ident).preview(ctx, Args({"vm": ("web",)}))
+    assert any("web carries no vmlab lease" in line for line in preview.loses)
+    preview = await by_id(ident).preview(ctx, Args({"vm": ("sample-7f3a",)}))
+    assert not any("lease" in line for line in preview.loses)
+    assert bool(preview.loses) == by_id(ident).loses
+    with pytest.raises(Refused, match="carries no vmlab lease") as refused:
+        await do(lab, ident, interactive=False, data=False, vm=("web",))
+    assert "--yes" in refused.value.hint
+    assert (await do(lab, ident, vm=("web",))).exit == 0
+
+
+async def test_what_stops_a_live_run_says_so_and_remembers_what_was_seen(lab: Lab) -> None:
+    folder = lab.store.run(RUN)
+    with locked(folder / "lock"):
+        ctx, _ = context(lab)
+        args = Args({"vm": ("last",)})
+        preview = await by_id("vm.off").preview(ctx, args)
+    assert any(RUN in line for line in preview.loses)
+    assert args.seen == {RUN: 1}
+
+
+# -- delete --------------------------------------------------------------------------------------
+
+
+async def test_delete_names_all_that_is_lost(lab: Lab) -> None:
+    (lab.store.vm(UUID) / "disk.qcow2").write_bytes(b"x" * 8192)
+    ctx, _ = context(lab)
+    preview = await by_id("vm.delete").preview(ctx, Args({"vm": ("last",)}))
+    lost = "\n".join(preview.loses)
+    for part in ("domain sample-7f3a (on)", str(lab.store.vm(UUID)), "one", "two"):
+        assert part in lost, part
+
+
+@pytest.mark.parametrize(
+    ("ident", "virsh", "more"),
+    [
+        ("vm.delete", "undefine web", {"vm": ("web",)}),
+        ("snapshot.revert", "snapshot-revert web one", {"vm": "web", "snapshot": "one"}),
+        ("snapshot.delete", "snapshot-delete web one", {"vm": "web", "snapshot": "one"}),
+    ],
+)
+async def test_a_foreign_vm_is_neither_reverted_nor_deleted(
+    lab: Lab, ident: str, virsh: str, more: dict[str, Any]
+) -> None:
+    ctx, _ = context(lab)
+    with pytest.raises(Refused, match="vmlab leaves it alone") as refused:
+        await by_id(ident).preview(ctx, Args(more))
+    assert virsh in refused.value.hint
+    with pytest.raises(Refused, match="vmlab leaves it alone"):
+        await do(lab, ident, data=False, **more)
+
+
+async def test_files_whose_run_is_gone_are_removed_by_their_lease(lab: Lab) -> None:
+    shutil.rmtree(lab.store.run(RUN))
+    write_lease(lab.store, lease(name="sample-7f3a"))
+    bare = Lab("test:///default", lab.store)  # where there is no domain of it
+    with pytest.raises(Refused, match="only files are left"):
+        await do(bare, "vm.start", data=False, vm=(UUID,))
+    outcome = await do(bare, "vm.delete", vm=(UUID,))
+    assert outcome.exit == 0
+    assert list(lab.store.vms.iterdir()) == []
+
+
+async def test_a_domain_without_our_mark_is_not_deleted_with_a_lease(lab: Lab) -> None:
+    shutil.rmtree(lab.store.run(RUN))
+    with pytest.raises(LabError, match="does not carry the mark"):
+        await do(lab, "vm.delete", data=False, vm=(UUID,))
+    assert lab.store.vm(UUID).is_dir()
+
+
+# -- snapshots -----------------------------------------------------------------------------------
+
+
+async def test_snapshots_are_listed_as_a_tree(lab: Lab) -> None:
+    outcome = await do(lab, "snapshot.list", vm="last")
+    assert [(one["name"], one["parent"]) for one in outcome.data["snapshots"]] == [
+        ("one", None),
+        ("two", "one"),
+    ]
+    head, first, second = outcome.lines
+    assert head.split() == ["snapshot", "holds", "taken"]
+    assert first.startswith("  one ")
+    assert second.startswith("*   two ")
+    assert "red text" in first
+    assert "\x1b" not in first + second
+
+
+def test_a_tree_with_odd_parents_shows_every_snapshot_once() -> None:
+    def snap(name: str, parent: str | None) -> Snapshot:
+        return Snapshot(name, parent, "", 0, Power.OFF, False, False, False)
+
+    lines = tree((snap("a", "gone"), snap("b", "a"), snap("c", "a"), snap("d", None)))
+    assert [line.split()[0] for line in lines[1:]] == ["a", "b", "c", "d"]
+    assert tree(()) == ()
+
+
+async def test_going_back_says_what_is_lost_and_what_stays(lab: Lab) -> None:
+    ctx, _ = context(lab)
+    args = Args({"vm": "last", "snapshot": "one"})
+    preview = await by_id("snapshot.revert").preview(ctx, args)
+    assert any("later snapshots stay: two" in line for line in preview.lines)
+    assert any("all changes in sample-7f3a of the last" in line for line in preview.loses)
+    assert any("it is on" in line for line in preview.loses)
+    assert args.seen == {RUN: 1}
+
+
+async def test_nobody_goes_back_under_an_interrupted_run(lab: Lab) -> None:
+    for ident in ("snapshot.revert", "snapshot.delete"):
+        with pytest.raises(Refused, match="is interrupted") as refused:
+            await do(lab, ident, data=False, vm="last", snapshot="one")
+        assert f"vmlab runs resume {RUN}" in refused.value.hint
+    end_run(lab)
+    outcome = await do(lab, "snapshot.delete", vm="last", snapshot="one")
+    assert outcome.data["deleted"] == "one"
+
+
+async def test_a_snapshot_that_is_not_there_names_those_that_are(lab: Lab) -> None:
+    with pytest.raises(UsageError, match="no snapshot 'three'") as refused:
+        await do(lab, "snapshot.revert", data=False, vm="last", snapshot="three")
+    assert "one, two" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("dark", "no disk"), ("raw", "raw disk"), ("uefi", "cannot snapshot UEFI guests")]
+)
+async def test_a_vm_that_cannot_travel_in_time_is_refused_with_the_reason(
+    lab: Lab, name: str, reason: str
+) -> None:
+    ctx, _ = context(lab)
+    for call in (by_id("snapshot.create").preview, by_id("snapshot.create").run):
+        with pytest.raises(Refused, match=reason):
+            await call(ctx, Args({"vm": name}))
+
+
+async def test_a_moment_is_marked_under_its_time_or_a_name(lab: Lab) -> None:
+    outcome = await do(lab, "snapshot.create", vm="last", description="works")
+    made = outcome.data["snapshot"]
+    assert re.fullmatch(r"snap-\d{6}", made["name"])
+    assert (made["description"], made["parent"]) == ("works", "two")
+    with pytest.raises(UsageError, match="cannot name a snapshot"):
+        await do(lab, "snapshot.create", vm="last", snapshot="../x")
+    with pytest.raises(LabError, match="has a snapshot 'one' already"):
+        await do(lab, "snapshot.create", vm="last", snapshot="one")
+
+
+# -- show ----------------------------------------------------------------------------------------
+
+
+async def test_show_tells_everything_and_cleans_it(lab: Lab) -> None:
+    outcome = await do(lab, "vm.show", vm="last")
+    data = outcome.data
+    assert (data["uuid"], data["power"], data["run"], data["foreign"]) == (UUID, "on", RUN, False)
+    assert (data["run_status"], len(data["snapshots"])) == ("interrupted", 2)
+    assert data["disks"][0]["format"] == "qcow2"
+    text = "\n".join(outcome.lines)
+    assert "\x1b" not in text
+    for part in (UUID, RUN, "interrupted", "tiny", "qcow2", "two"):
+        assert part in text, part
+    theirs = await do(lab, "vm.show", vm="web")
+    assert theirs.data["foreign"] is True
+    assert any("foreign" in line for line in theirs.lines)
+
+
+def test_ssh_finds_its_vm_by_the_same_rules(lab: Lab) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", "-c", lab.uri, "-s", lab.store.root, "ssh", "web"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "no run and no VM of ours is called 'web'" in done.stderr
+
+
+def test_without_a_terminal_yes_must_be_said_for_a_foreign_vm(lab: Lab) -> None:
+    words = [sys.executable, "-m", "vmlab_tui", "-c", lab.uri, "-s", str(lab.store.root), "pause", "web"]
+    refused = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert refused.returncode == 3
+    assert "carries no vmlab lease" in refused.stderr
+    done = subprocess.run([*words, "--yes", "--json"], stdin=subprocess.DEVNULL, capture_output=True)
+    assert json.loads(done.stdout)["vms"][0]["power"] == "paused"
