@@ -14,11 +14,18 @@ from textual.widgets import Static
 from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.keyline import shown_key
 
+_MOVING = {"up", "down", "left", "right", "home", "end", "pageup", "pagedown"}
+_TEXTUALS = ("page_left", "page_right", "app.focus_", "screen.focus_", "screen.copy_text", "scroll_")
+"""Beginnings of actions that every widget has, whose keys are of no use here or told in one line."""
+_WIDE = 10
+
 
 class KeysScreen(ModalScreen[None]):
     """Reads the bindings of the screen below; those that do nothing there now stand in brackets."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "app.pop_screen", "back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "app.pop_screen", "back", tooltip="Back to what was there")
+    ]
 
     def __init__(self, of: Screen[object]) -> None:
         super().__init__()
@@ -28,22 +35,35 @@ class KeysScreen(ModalScreen[None]):
     def _read(of: Screen[object]) -> list[tuple[str, str]]:
         tell = getattr(of, "told_key", None)
         found: dict[str, tuple[list[str], str]] = {}
+        moving: dict[str, str] = {}
         for active in of.active_bindings.values():
             binding = active.binding
-            if binding.system or not binding.description:
+            if binding.system or not binding.description or binding.action.startswith(_TEXTUALS):
+                continue
+            if binding.key in _MOVING:
+                moving[binding.key] = binding.tooltip or binding.description
                 continue
             text = tell(binding)[1] if tell else binding.tooltip or binding.description
-            keys, _ = found.setdefault(
-                binding.action, ([], text if active.enabled else f"({text}: not here)")
-            )
+            told = text if active.enabled else f"({text}: not here)"
+            keys, _ = found.setdefault(binding.action, ([], told))
             if shown_key(binding.key) not in keys:
                 keys.append(shown_key(binding.key))
-        return [(" ".join(keys), text) for keys, text in found.values()]
+        lines = [(" ".join(keys), text) for keys, text in found.values()]
+        for pair, text in ((("up", "down"), ""), (("left", "right"), ""), (("pageup", "pagedown"), "")):
+            if known := [key for key in pair if key in moving]:
+                told = text or ", ".join(dict.fromkeys(moving[key] for key in known))
+                lines.append((" ".join(shown_key(key) for key in known), told))
+        if known := [key for key in ("home", "end") if key in moving]:
+            lines.append((" ".join(known), ", ".join(moving[key] for key in known)))
+        return [*lines, ("tab", "the next pane or field"), ("esc", "one step back")]
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog keys"):
             yield Static(Content("Keys that work here"), id="question")
-            with VerticalScroll():
+            with VerticalScroll(can_focus=True):
                 for keys, text in self._lines:
-                    yield Static(Content.assemble((fit(keys, 10), "bold $text-accent"), " ", text))
-            yield Static(Content("esc closes"), classes="loses-head")
+                    yield Static(Content.assemble((fit(keys, _WIDE), "bold $text-accent"), " ", text))
+            yield Static(Content("esc closes; arrows scroll"), classes="hint-head")
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).focus()

@@ -15,24 +15,39 @@ class Details(VerticalScroll, can_focus=True):
 
     DEFAULT_CSS = """
     Details {
-        width: 2fr; min-width: 34; padding: 0 1; border-left: solid $panel;
+        width: 2fr; min-width: 34; padding: 0 1; border-left: solid $panel; scrollbar-gutter: stable;
         &:focus { border-left: solid $primary; }
         #details-title { text-style: bold; }
     }
     """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._title = ""
+        self._lines: tuple[tuple[str, str], ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Static("", id="details-title")
         yield Static("", id="details-text")
 
     def show(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
-        """``lines``: (label, text)."""
-        wide = max((len(label) for label, _ in lines), default=0)
+        """``lines``: (label, text); an empty label goes on with what stands above."""
+        if (title, tuple(lines)) != (self._title, self._lines):
+            self._title, self._lines = title, tuple(lines)
+            self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        wide = max((len(label) for label, _ in self._lines), default=0)
+        room = max(8, self.scrollable_content_region.width - wide - 2)
         parts: list[Content] = []
-        for label, text in lines:
+        for label, text in self._lines:
             tone = "$text-error" if label == "problem" else ""
-            parts.append(
-                Content.assemble((label.ljust(wide), "$text-muted"), "  ", (text, tone) if tone else text)
-            )
-        self.query_one("#details-title", Static).update(Content(title))
+            for number, piece in enumerate(Content(text).wrap(room) or [Content("")]):
+                head = (label if not number else "").ljust(wide)
+                told = (piece.plain, tone) if tone else piece.plain
+                parts.append(Content.assemble((head, "$text-muted"), "  ", told))
+        self.query_one("#details-title", Static).update(Content(self._title))
         self.query_one("#details-text", Static).update(Content("\n").join(parts))

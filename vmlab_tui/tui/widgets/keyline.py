@@ -17,6 +17,8 @@ NAMES = {
     "at": "@",
     "exclamation_mark": "!",
     "escape": "esc",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
     "up": "↑",
     "down": "↓",
     "left": "←",
