@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from vmlab_tui.base.paths import config_dir
 from vmlab_tui.checks.fields import Matching, One
-from vmlab_tui.spec.loader import read_document
+from vmlab_tui.spec.loader import Document, read_document
 from vmlab_tui.spec.validate import require
 
+
+class _Words:
+    """A command as one text, split as a shell would, or as a list of its words; no shell runs it."""
+
+    allowed = "a command such as less -R, or a list of its words"
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            try:
+                words = tuple(shlex.split(value))
+            except ValueError as error:
+                raise ValueError(f"{self.allowed} ({str(error).lower()})") from error
+        elif isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+            words = tuple(value)
+        else:
+            raise ValueError(self.allowed)
+        if not words or not words[0] or not all(word.isprintable() for word in words):
+            raise ValueError(self.allowed)
+        return words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+
+Command = Annotated[tuple[str, ...], _Words()]
+Theme = Literal["dark", "light", "ansi"]
+Notify = Literal["terminal", "desktop", "off"]
 Folder = Annotated[
     str, Matching(r"(?:/|~/)[^\u0000-\u001f\u007f]*", "an absolute path, or one that begins with ~/")
 ]
@@ -29,16 +64,26 @@ class _File(BaseModel):
     uri: Uri | None = Field(None, description="libvirt host that is used when none is named")
     store: Folder | None = Field(None, description="the lab directory")
     profiles: tuple[Folder, ...] = Field((), description="more folders with profiles")
+    theme: Theme = Field("dark", description="colours of the screens; ansi: the terminal's own")
+    notify: Notify = Field("terminal", description="how the end of a run is told beside the screen")
+    pager: Command | None = Field(None, description="opens a log (default: $PAGER)")
+    editor: Command | None = Field(None, description="opens a file (default: $VISUAL, $EDITOR)")
+    viewer: Command | None = Field(None, description="shows a VM's screen (default: remote-viewer)")
 
 
 class Settings(BaseModel):
-    """Settings in effect; None means that vmlab chooses."""
+    """Settings in effect; None means that vmlab chooses. Commands are argument lists."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: str | None = None
     store: Path | None = None
     profiles: tuple[Path, ...] = ()
+    theme: Theme = "dark"
+    notify: Notify = "terminal"
+    pager: tuple[str, ...] | None = None
+    editor: tuple[str, ...] | None = None
+    viewer: tuple[str, ...] | None = None
 
 
 def load_settings() -> Settings:
@@ -46,9 +91,26 @@ def load_settings() -> Settings:
     path = config_dir() / "config.yaml"
     if not path.is_file():
         return Settings()
-    written = require(read_document(path), _File)
+    written = require(_off_is_off(read_document(path)), _File)
     return Settings(
         uri=written.uri,
         store=Path(written.store).expanduser() if written.store else None,
         profiles=tuple(Path(folder).expanduser() for folder in written.profiles),
+        theme=written.theme,
+        notify=written.notify,
+        pager=written.pager,
+        editor=written.editor,
+        viewer=written.viewer,
     )
+
+
+def _off_is_off(document: Document) -> Document:
+    """``notify: off`` without quotes: the one place where both readings of the word mean the same."""
+    place = ("notify",)
+    if isinstance(document.data, dict) and document.data.get("notify") == "off":
+        return replace(
+            document,
+            problems=tuple(problem for problem in document.problems if problem.place != place),
+            suspect=document.suspect - {place},
+        )
+    return document
