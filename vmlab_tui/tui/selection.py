@@ -43,16 +43,12 @@ def fits(verb: Verb, target: Target | None) -> bool:
         return False
     if param.names == target.kind:
         return True
-    if param.names == "snapshot":
-        # a snapshot that is about to be made is named by the person
-        return target.kind == "vm" and not param.required
     return param.names == "vm" and target.kind == "run" and "runs" in verb.areas
 
 
 def applies(verb: Verb, target: Target) -> bool:
     """Whether it makes sense in the state that the target is in."""
-    asked = getattr(verb, "applies", None)
-    return bool(asked(target.state)) if asked and target.kind == "vm" and target.state else True
+    return verb.applies(target.state) if target.kind == "vm" and target.state else True
 
 
 def values(verb: Verb, targets: Sequence[Target]) -> dict[str, object]:

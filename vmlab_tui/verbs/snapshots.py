@@ -89,9 +89,11 @@ A VM whose disk or firmware cannot have snapshots is refused with the reason."""
     key = "m"
     label = "mark"
     confirms = True
+    asks = ("snapshot", "description")
     params = (
         VM,
-        Param("snapshot", "What to call it.", positional=True, metavar="[NAME]", names="snapshot"),
+        # names nothing that is there yet, so nothing to pick from
+        Param("snapshot", "What to call it.", positional=True, metavar="[NAME]"),
         Param("description", "What it is good for.", metavar="TEXT"),
     )
 
