@@ -51,6 +51,12 @@ class Terminal:
     def status(self, line: str) -> None:
         self._status.show(line)
 
+    def phase(self, name: str, detail: str = "") -> None:
+        """The status says it."""
+
+    def output(self, line: str) -> None:
+        """Not for the command line: an error quotes the last ones."""
+
     def close(self) -> None:
         """The verb is done, well or not: nothing ticks any more."""
         self._status.close()

@@ -39,6 +39,7 @@ BOOTED = declare("image.booted", "the new disk runs in a VM that ends with this 
 PROVEN = declare("image.proven", "the new disk has booted and answered; its VM is gone")
 
 OnEvent = Callable[[str], None]
+OnStage = Callable[[str, str], None]
 
 _MEMORY = 1 << 30
 _LOGIN_PROMPT = 60.0
@@ -48,10 +49,22 @@ _PROOF = "sudo -n true || { echo 'sudo asks for a password'; exit 1; }"
 _TAIL = 16384
 
 
-async def build_image(store: Store, host: Host, recipe: Recipe, *, on_event: OnEvent) -> Image:
+def _nothing(*_: str) -> None: ...
+
+
+async def build_image(
+    store: Store,
+    host: Host,
+    recipe: Recipe,
+    *,
+    on_event: OnEvent,
+    on_stage: OnStage = _nothing,
+    on_line: OnEvent = _nothing,
+) -> Image:
     """Build ``recipe``, boot the result under ``host`` until it answers SSH, and publish it.
 
-    ``on_event`` gets one line for people at each change. Until the end an image of that name stays as it is;
+    ``on_event`` gets one line for people at each change, ``on_stage`` the same as stage and detail, ``on_line``
+    what the programs at work write. Until the end an image of that name stays as it is;
     afterwards its file stays for who stands on it. Raises Refused (not root, a tool or a key missing, another
     build of it at work), LabError and DeadlineError; then nothing is left. Killed at any point it leaves no
     image, mount, loop device or VM, only a staging folder that the next build removes.
@@ -67,8 +80,8 @@ async def build_image(store: Store, host: Host, recipe: Recipe, *, on_event: OnE
         settle(store)
         with staging(store.images, recipe.name) as work:
             point(STAGED)
-            said = _Saying(recipe.name, on_event)
-            built = await build_disk(recipe, work, on_line=lambda _: None, on_stage=said)
+            said = _Saying(recipe.name, on_event, on_stage)
+            built = await build_disk(recipe, work, on_line=on_line, on_stage=said)
             built.file.chmod(0o444)
             point(BUILT)
             digest = asyncio.create_task(asyncio.to_thread(sha256_of, built.file))
@@ -113,14 +126,16 @@ def _only_one(store: Store, name: str) -> Iterator[None]:
 class _Saying:
     """Stages as lines for people, none twice in a row."""
 
-    def __init__(self, name: str, on_event: OnEvent) -> None:
-        self.name, self.on_event, self.last = name, on_event, ""
+    def __init__(self, name: str, on_event: OnEvent, on_stage: OnStage) -> None:
+        self.name, self.on_event, self.on_stage, self.last = name, on_event, on_stage, ""
 
     def __call__(self, stage: str, detail: str = "") -> None:
         line = f"image {self.name}: {stage}" + (f": {detail}" if detail else "")
         if line != self.last:
             self.last = line
             self.on_event(line)
+            head, _, rest = stage.partition(": ")  # "boot: waiting" goes on with the boot
+            self.on_stage(head, ": ".join(part for part in (rest, detail) if part))
 
 
 async def _prove(

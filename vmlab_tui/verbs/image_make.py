@@ -30,8 +30,16 @@ async def build(ctx: Context, ref: str) -> Image:
 
     from vmlab_tui.runs.imagebuild import build_image
 
+    front = ctx.front
     async with ctx.host() as host:
-        image = await build_image(ctx.lab.store, host, recipe, on_event=ctx.front.status)
+        image = await build_image(
+            ctx.lab.store,
+            host,
+            recipe,
+            on_event=front.status,
+            on_stage=front.phase,
+            on_line=front.output,
+        )
     ctx.front.say(f"image '{image.name}' is ready: {size(image.disk_size)}")
     return image
 
@@ -56,6 +64,7 @@ root."""
     )
     areas = ("images",)
     key = "b"
+    long = True
     params = (
         Param(
             "recipe",
@@ -92,6 +101,7 @@ as it is.
     )
     areas = ("images",)
     key = "a"
+    asks = ("file", "name", "sha256")
     params = (
         Param(
             "file",

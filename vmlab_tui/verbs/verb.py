@@ -168,6 +168,14 @@ class Front(Protocol):
         """What is going on now; the next one replaces it."""
         ...
 
+    def phase(self, name: str, detail: str = "") -> None:
+        """What goes on from now on belongs to this part of the work; the same one again: another detail."""
+        ...
+
+    def output(self, line: str) -> None:
+        """A line of a program at work, cleaned: for who looks closely."""
+        ...
+
     def write(self, text: str) -> None:
         """The result itself as it comes (a log that is followed); already cleaned."""
         ...
@@ -241,6 +249,8 @@ class Verb:
     """Whether it can lose something, so that there is a preview to confirm."""
     confirms: ClassVar[bool] = False
     """Whether there is a preview to confirm in some cases (it then says what to heed in ``loses``)."""
+    long: ClassVar[bool] = False
+    """Whether it takes so long that a person wants to watch it, or do something else meanwhile."""
     json: ClassVar[str] = "document"
     """``document``: --json prints one JSON document; ``journal``: the run's journal; empty: no --json."""
     reports_run: ClassVar[bool] = False
