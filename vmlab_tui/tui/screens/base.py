@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.dispatch import perform
 from vmlab_tui.tui.filtering import apply
 from vmlab_tui.tui.selection import Target, fits
@@ -18,6 +19,7 @@ from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.rows import Row, Rows
 from vmlab_tui.tui.widgets.tabline import TabLine
 from vmlab_tui.verbs.registry import VERBS
+from vmlab_tui.verbs.words import cut
 
 if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
@@ -144,7 +146,9 @@ class AreaScreen(VerbScreen):
         """The right end of the tab line: the host, what runs, what vmlab is doing."""
         hub = self.app.hub
         tone = {"ok": "$text-success", "gone": "$text-error", "busy": "$text-warning"}.get(hub.host.state, "")
-        parts = [(f"{hub.lab.uri if hub.lab else 'libvirt'} {hub.host.state}", tone)]
+        uri = clean_line(hub.lab.uri) if hub.lab else "libvirt"
+        room = max(16, self.size.width - 56)  # the state counts for more than the whole of a long name
+        parts = [(f"{cut(uri, room)} {hub.host.state}", tone)]
         live = [view for view in hub.runs or () if view.live]
         paused = sum(view.state.state == "paused" for view in live)
         if live:
