@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
@@ -17,7 +18,7 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.lane import Lane
 from vmlab_tui.hosts.model import Domain
 from vmlab_tui.images.store import Image, scan_images
-from vmlab_tui.lab.chains import ChainReader, sign
+from vmlab_tui.lab.chains import ChainReader, DiskNode, sign
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.graph import Disk, ImageEntry, Inventory, Key, Leftover, User, VmEntry
 from vmlab_tui.lab.leases import FILE, Lease, read_lease
@@ -38,7 +39,7 @@ async def take_inventory(lab: Lab, host: Host, *, snapshots: bool = False, timeo
     domains = await host.domains(snapshots=snapshots, timeout=timeout)
     lane = Lane("files", threads=1)
     try:
-        reader = InventoryReader(lab.store)
+        reader = InventoryReader(lab)
         return await lane.call(lambda: reader.join(domains), timeout=timeout, what=f"read {lab.store.root}")
     finally:
         lane.close()
@@ -68,8 +69,10 @@ class InventoryReader:
     What is as it was before comes as the very same object, so that comparing two inventories costs little.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, lab: Lab) -> None:
+        self.store = lab.store
+        # of another machine's disks this one's files tell nothing
+        self._here = not urlsplit(lab.uri).netloc
         self._chains = ChainReader()
         self._leases: dict[str, tuple[tuple[int, ...], Lease]] = {}
         self._last: Inventory | None = None
@@ -152,7 +155,7 @@ class InventoryReader:
             forms = domain.formats or ("",) * len(domain.disks)
             named = [(str(path), form or "raw") for path, form in zip(domain.disks, forms, strict=False)]
             own = [disk for disk in named if not disk[0].endswith(".iso")] or named
-            disks = self._disks(own, images)
+            disks = self._disks(own, images) if self._here else tuple(map(_elsewhere, own))
         elif folder:
             disks = self._disks(_overlays(folder), images)
         else:
@@ -167,7 +170,8 @@ class InventoryReader:
             base = ("image", lease.image)  # what it was made of; its files cannot tell
         mark = domain.mark if domain else None
         other = mark.store if mark and mark.store != str(self.store.root) else ""
-        used = folder.used if folder else sum(disk.used or 0 for disk in disks) if disks else None
+        known = [disk.used for disk in disks if disk.used is not None]
+        used = folder.used if folder else sum(known) if known else None
         return VmEntry(
             uuid,
             domain.name if domain else lease.name if lease else uuid,
@@ -320,6 +324,11 @@ def _files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
                         yield name, (facts.st_size, facts.st_blocks * 512)
         except OSError:
             continue
+
+
+def _elsewhere(named: tuple[str, str]) -> Disk:
+    path, form = named
+    return Disk(Path(path), form, (DiskNode(Path(path), form, None, None),))
 
 
 def _overlays(folder: _Folder) -> list[tuple[str, str]]:

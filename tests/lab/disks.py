@@ -1,0 +1,33 @@
+"""qcow2 files by the thousand: a real one, its backing file's name written over."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+SIZE = 1 << 30
+
+
+@cache
+def _blank() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "blank.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(SIZE)], check=True)
+        return path.read_bytes()
+
+
+def qcow2(path: Path, backing: str | bytes | None = None, form: str = "qcow2") -> Path:
+    """A qcow2 disk on ``backing``, which need not exist."""
+    data = bytearray(_blank())
+    if backing is not None:
+        name = backing.encode() if isinstance(backing, str) else backing
+        length = struct.unpack_from(">I", data, 100)[0]
+        extension = struct.pack(">II", 0xE2792ACA, len(form)) + form.encode().ljust(8, b"\0")
+        data[length : length + len(extension) + 8] = extension + bytes(8)
+        struct.pack_into(">QI", data, 8, 2048, len(name))
+        data[2048 : 2048 + len(name)] = name
+    path.write_bytes(data)
+    return path
