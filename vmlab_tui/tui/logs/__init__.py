@@ -1,0 +1,1 @@
+"""Logs as the screen reads them: where lines come from, made safe, read in a thread, searched."""
