@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -18,7 +21,27 @@ def main() -> None:
         argv = ["run", "quickstart"]
     from vmlab_tui.cli.app import run
 
-    run(argv)
+    try:
+        run(argv)
+    except SystemExit as end:
+        _leave(end)
+
+
+def _leave(end: SystemExit) -> NoReturn:
+    """Exit as ``end`` says, without taking the interpreter apart object by object, which takes 0.05 s.
+
+    Nothing is left undone: asyncio.run has joined its threads, the functions of atexit are called here, and
+    what was printed is flushed.
+    """
+    if not isinstance(end.code, int):
+        raise end
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        raise end from None  # the interpreter knows what to say of an output that cannot be written
+    os._exit(end.code)
 
 
 def welcome() -> None:

@@ -18,7 +18,7 @@ from vmlab_tui.base.errors import UsageError
 from vmlab_tui.base.paths import shipped
 from vmlab_tui.checks.registry import KINDS
 from vmlab_tui.spec.loader import Document, read_document
-from vmlab_tui.spec.model import OURS, ProfileFile
+from vmlab_tui.spec.model import OURS
 from vmlab_tui.spec.problems import SpecErrors
 from vmlab_tui.spec.profile import (
     CopyStep,
@@ -33,6 +33,7 @@ from vmlab_tui.spec.profile import (
 )
 from vmlab_tui.spec.sets import parse_sets
 from vmlab_tui.spec.validate import validate
+from vmlab_tui.spec.written import ProfileFile
 
 SHIPPED = sorted(shipped().glob("*/profile.yaml"))
 
@@ -125,6 +126,15 @@ def write(folder: Path, text: str | dict[str, Any]) -> Path:
     path = folder / "profile.yaml"
     path.write_text(text if isinstance(text, str) else yaml.safe_dump(text, sort_keys=False))
     return path
+
+
+def test_a_bad_key_hides_no_other_error_of_its_mapping(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "schema: 1\nname: x\nimage: tiny\nvm:\n  on: 1\n  22: x\n  memory: lots\n  cpus: 0\n"
+    )
+    with pytest.raises(SpecErrors) as caught:
+        load_profile(path)
+    assert [one.field for one in caught.value.problems] == ["vm.on", "vm.22", "vm.memory", "vm.cpus"]
 
 
 def minimal(**more: Any) -> dict[str, Any]:

@@ -59,13 +59,15 @@ class Prepared:
             )
 
 
-async def prepare(lab: Lab, host: Host, request: RunRequest) -> Prepared:
+async def prepare(lab: Lab, host: Host, request: RunRequest, loaded: LoadedProfile | None = None) -> Prepared:
     """Load, resolve and plan. Only creates the store's own folders.
+
+    ``loaded``: the request's profile, where the caller has loaded it already.
 
     Raises UsageError for a bad profile or request and Refused for missing environment variables or a
     missing image; everything else that speaks against the run is in ``findings``.
     """
-    loaded = load_profile(request.profile, request.sets)
+    loaded = loaded or load_profile(request.profile, request.sets)
     profile = _amend(loaded.profile, request)
     env = resolve_env(profile, request.env_names, request.env_file, os.environ)
     facts = await host.facts()

@@ -184,10 +184,11 @@ class _Reader:
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 raise self.stop(event, place, "a key that is not a word", "words as keys")
-            key = self.scalar(event, place)
+            # blamed on the entry, not on the mapping: what is wrong with its other entries is told as well
+            key = self.scalar(event, (*place, _BAD_CHARACTER.sub("", event.value)))
             if not isinstance(key, str):
-                self.blame(event, place, f"the key {event.value}", f"in quotes: '{event.value}'")
                 key = event.value
+                self.blame(event, (*place, key), f"the key {key}", f"in quotes: '{key}'")
             here = (*place, key)
             value_event = next(self.events)
             if key in data:

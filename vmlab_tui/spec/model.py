@@ -1,9 +1,9 @@
-"""Profiles as data: the file a person writes, and the complete form that the engine gets."""
+"""Profiles as data, in the complete form that plan and engine get; `written` has the file's."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -20,7 +20,6 @@ from vmlab_tui.checks.fields import (
     Seconds,
 )
 from vmlab_tui.checks.registry import CheckSpec
-from vmlab_tui.spec.shape import CheckEntry, StepEntry, Strict
 
 GIB = 1024**3
 PortName = Annotated[
@@ -49,6 +48,12 @@ CloudKey = Annotated[
         f"a cloud-config key that vmlab does not set itself (it sets {', '.join(OURS)})",
     ),
 ]
+
+
+class Strict(BaseModel):
+    """Base of everything a person writes: unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Vm(Strict):
@@ -97,13 +102,6 @@ class Common(Strict):
     max_duration: Seconds = Field(10800.0, description="time limit of the whole run, pauses not counted")
     pause_limit: Seconds = Field(3600.0, description="how long a paused run waits before it counts as kept")
     allow_outside: bool = Field(False, description="whether files outside the profile's folder may be used")
-
-
-class ProfileFile(Common):
-    """A provisioning profile: an image, a VM, steps that provision it and checks that prove it."""
-
-    steps: tuple[StepEntry, ...] = Field((), description="what is done in the guest, in order")
-    checks: tuple[CheckEntry, ...] = Field((), description="what must be true in the end")
 
 
 class _Step(BaseModel):
@@ -164,29 +162,3 @@ class Profile(Common):
 
     steps: tuple[Step, ...] = ()
     checks: tuple[CheckSpec, ...] = ()
-
-
-def drop_titles(schema: Any) -> Any:
-    """A JSON Schema without pydantic's made-up titles, and with closed mappings where keys are bound."""
-    if isinstance(schema, list):
-        return [drop_titles(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {
-        key: drop_titles(value)
-        for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str))
-    }
-    if "patternProperties" in out:
-        out.setdefault("additionalProperties", False)
-    return out
-
-
-def profile_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a profile as people write it, for editors.
-
-    It accepts what the loader accepts, but for what a schema cannot see: files that must exist inside the
-    profile's folder, and a variable that is named both in ``env`` and in ``required`` or ``secret``.
-    """
-    made: dict[str, Any] = drop_titles(ProfileFile.model_json_schema(by_alias=True))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "vmlab profile", **made}

@@ -17,19 +17,18 @@ from vmlab_tui.spec.model import (
     DEFAULT_TIMEOUTS,
     CopyStep,
     Profile,
-    ProfileFile,
     RebootStep,
     RunStep,
     Step,
     Vm,
     WaitStep,
-    profile_schema,
 )
 from vmlab_tui.spec.problems import Place, Problem, SpecErrors, nearest, short
 from vmlab_tui.spec.sets import apply_sets
 from vmlab_tui.spec.settings import load_settings
 from vmlab_tui.spec.shape import CopyForm, RebootForm, RunForm, ScriptFile, StepForm, WaitForm
 from vmlab_tui.spec.validate import validate
+from vmlab_tui.spec.written import ProfileFile, profile_schema
 
 __all__ = [
     "DEFAULT_TIMEOUTS",

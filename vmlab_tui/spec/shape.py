@@ -7,7 +7,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import Discriminator, Field, Tag, create_model
 
 from vmlab_tui.checks.fields import (
     EnvName,
@@ -24,6 +24,7 @@ from vmlab_tui.checks.fields import (
 )
 from vmlab_tui.checks.params import form
 from vmlab_tui.checks.registry import KINDS, Kind
+from vmlab_tui.spec.model import Strict
 
 HostPath = Annotated[str, Matching(r"[^\u0000-\u001f\u007f]+", "a path such as ./site")]
 Glob = Annotated[str, Matching(r"[^\u0000-\u001f\u007f]+", "a pattern such as '*.log'")]
@@ -50,12 +51,6 @@ def one_of(names: tuple[str, ...], what: str, *, short: bool = False) -> Discrim
 
 def _list(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-class Strict(BaseModel):
-    """Base of everything a person writes: unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class StepForm(Strict):

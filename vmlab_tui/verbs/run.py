@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from vmlab_tui.runs.prepare import Prepared
     from vmlab_tui.runs.request import RunRequest
+    from vmlab_tui.spec.profile import LoadedProfile
 
 ENV = Param(
     "env",
@@ -162,8 +163,8 @@ Secrets are never taken from the command line. Export them and name them with --
                 hint="leave --detach and --plan away, or use vmlab runs wait RUN --junit FILE",
             )
         await refuse_secret_sets(request.profile, request.sets)
-        await blocking(lambda: load_profile(request.profile, request.sets))
-        return await self._prepare(ctx, request, build_image=not args.flag("plan"))
+        loaded = await blocking(lambda: load_profile(request.profile, request.sets))
+        return await self._prepare(ctx, request, loaded, build_image=not args.flag("plan"))
 
     @staticmethod
     def request(args: Args) -> RunRequest:
@@ -196,14 +197,16 @@ Secrets are never taken from the command line. Export them and name them with --
         )
 
     @staticmethod
-    async def _prepare(ctx: Context, request: RunRequest, *, build_image: bool) -> Prepared:
+    async def _prepare(
+        ctx: Context, request: RunRequest, loaded: LoadedProfile, *, build_image: bool
+    ) -> Prepared:
         """The plan. A missing image with a known recipe is built first, if somebody asked says yes."""
         from vmlab_tui.runs.prepare import MissingImage, prepare
         from vmlab_tui.verbs.image_make import build, known_recipe
 
         try:
             async with ctx.host() as host:
-                return await prepare(ctx.lab, host, request)
+                return await prepare(ctx.lab, host, request, loaded)
         except MissingImage as error:
             if not await known_recipe(error.name):
                 raise Refused(
@@ -220,7 +223,7 @@ Secrets are never taken from the command line. Export them and name them with --
                 raise
             await build(ctx, error.name)
         async with ctx.host() as host:
-            return await prepare(ctx.lab, host, request)
+            return await prepare(ctx.lab, host, request, loaded)
 
 
 def refuse(prepared: Prepared) -> None:
