@@ -19,7 +19,7 @@ from vmlab_tui.guests import waiting
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key
 from vmlab_tui.guests.ssh import AuthError, HostKeyError
-from vmlab_tui.guests.waiting import Died, NotReady, Stage, boot_id, wait_ready
+from vmlab_tui.guests.waiting import Died, NotReady, Stage, boot_id, wait_ready, while_alive
 
 
 class Watch:
@@ -127,6 +127,56 @@ async def test_connections_accepted_long_before_the_server_speaks(gnu: Bed) -> N
         await wait(replace(gnu.endpoint, port=port), 15, watch)
     assert watch.stages[-1] is Stage.AUTHENTICATED
     assert time.monotonic() - begin < 6
+
+
+PANIC = """\
+[    1.204512] VFS: Unable to mount root fs on unknown-block(0,0)
+[    1.205001] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)
+[    1.207000] ---[ end Kernel panic - not syncing: VFS: Unable to mount root fs ]---
+"""
+
+
+async def test_a_kernel_panic_ends_the_wait_at_once(gnu: Bed, tmp_path: Path) -> None:
+    console = tmp_path / "console.log"
+    console.write_text("[    0.000000] Linux version 6.1\n")
+    watch = Watch()
+    watch.tail = console.read_text  # type: ignore[method-assign]
+    task = asyncio.create_task(wait(replace(gnu.endpoint, port=free_port()), 60, watch))
+    await asyncio.sleep(0.3)
+    begin = time.monotonic()
+    with console.open("a") as file:
+        file.write(PANIC)
+    with pytest.raises(Died, match="Unable to mount root fs") as caught:
+        await task
+    assert time.monotonic() - begin < 5
+    assert "stage reached: console" in caught.value.message
+
+
+async def test_what_only_speaks_of_a_panic_is_none(gnu: Bed) -> None:
+    watch = Watch("Linux\n")
+    task = asyncio.create_task(wait(replace(gnu.endpoint, port=free_port()), 2.5, watch))
+    await asyncio.sleep(0.3)
+    watch.console += "app: what does 'end Kernel panic - not syncing' mean?\n"
+    with pytest.raises(NotReady):
+        await task
+
+
+async def test_cloud_init_is_not_waited_for_in_a_guest_that_panicked(gnu: Bed) -> None:
+    watch = Watch("Linux\n")
+    waited = asyncio.create_task(
+        while_alive(
+            asyncio.sleep(60),
+            gnu.endpoint,
+            "cloud-init",
+            stage=Stage.CLOUD_INIT,
+            console_tail=watch.tail,
+            alive=watch.alive,
+        )
+    )
+    await asyncio.sleep(0.3)
+    watch.console += PANIC
+    with pytest.raises(Died, match="panicked while waiting for cloud-init"):
+        await asyncio.wait_for(waited, 5)
 
 
 async def test_what_answers_is_not_ssh(gnu: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

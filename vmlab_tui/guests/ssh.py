@@ -185,7 +185,7 @@ class Guest:
                 if connection.is_closed() and asked:
                     # the request was out: nobody knows whether the command began
                     raise Dropped(f"{self.endpoint.label}: the SSH connection dropped") from error
-                # a server counts a session for some time after it was closed: sshd up to MaxSessions, dropbear
+                # a server counts a session for a while after it was closed: sshd up to MaxSessions, dropbear
                 # for the one that follows at once; nothing has run then
                 if not last:
                     await asyncio.sleep(0.1 * (number + 1))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import DeadlineError, LabError
@@ -44,6 +46,7 @@ _ORDER = list(Stage)
 OnStage = Callable[[Stage, str], None]
 ConsoleTail = Callable[[], str]
 Alive = Callable[[], Awaitable[bool]]
+T = TypeVar("T")
 
 TAIL_LINES = 15
 """Console lines shown in an error."""
@@ -54,6 +57,9 @@ _OTHER_LINES = 5.0  # seconds that something may talk without a banner
 _ALIVE_EVERY = 1.0
 _KEY_GRACE = 15.0  # seconds a wrong host key is put up with: sshd may start before its keys are there
 _LOGIN_GRACE = 60.0  # the same for a refused login: users are not let in before systemd says so
+_OLD_PANIC = 10.0  # seconds to say more for a guest that panicked before the wait: it may be starting anew
+# as the kernel writes it, at the beginning of a message and at the end of its trace
+_PANIC = re.compile(r"(?:^|\] |\[ end )Kernel panic - not syncing(?:: (.*?))?(?: \]---)?$", re.MULTILINE)
 
 
 class NotReady(DeadlineError):
@@ -73,34 +79,17 @@ class Died(LabError):
 
 
 @dataclass
-class _Wait:
-    """One wait in progress."""
+class _Watch:
+    """A guest being looked at while something in it is waited for."""
 
     endpoint: Endpoint
-    deadline: Deadline
-    on_stage: OnStage
     console_tail: ConsoleTail
     alive: Alive
+    waiting_for: str = "SSH"
     stage: Stage = Stage.QEMU
     last: str = ""
-    port: bool = False
-    attempts: set[asyncio.Task[tuple[socket.socket, str]]] = field(default_factory=set)
-
-    def reach(self, stage: Stage, detail: str = "") -> None:
-        if stage is Stage.PORT:
-            # QEMU's forward accepts at once: told first, it would hide that the console is still empty
-            self.port = True
-            if self.stage is Stage.QEMU:
-                return
-        if _ORDER.index(stage) > _ORDER.index(self.stage):
-            self.stage = stage
-            self.on_stage(stage, detail)
-
-    def look_at_console(self) -> None:
-        if self.stage is Stage.QEMU and (tail := self.console_tail()).strip():
-            self.reach(Stage.CONSOLE, clean_line(tail.strip().splitlines()[-1]))
-            if self.port:
-                self.reach(Stage.PORT)
+    _old_panic: Deadline | None = None
+    _looked: bool = False
 
     def explain(self, what: str) -> str:
         lines = [f"{self.endpoint.label}: {what}; stage reached: {self.stage} ({MEANING[self.stage]})"]
@@ -117,10 +106,32 @@ class _Wait:
     async def check_alive(self) -> None:
         if not await self.alive():
             raise Died(
-                self.explain("the VM stopped while waiting for SSH"),
+                self.explain(f"the VM stopped while waiting for {self.waiting_for}"),
                 stage=self.stage,
                 hint="see the console log; a guest that goes off at boot often has a damaged or wrong image",
             )
+
+    def check_panic(self, tail: str) -> None:
+        """Raise Died when the kernel has panicked: nothing will come of waiting on."""
+        found = list(_PANIC.finditer(clean(tail)))
+        if not found:
+            self._old_panic = None
+        elif not self._looked:
+            self._old_panic = Deadline(_OLD_PANIC)
+        elif self._old_panic is None or self._old_panic.expired:
+            why = clean_line(found[-1][1] or "", 200)
+            raise Died(
+                self.explain(
+                    f"the guest's kernel panicked while waiting for {self.waiting_for}"
+                    + (f" ({why})" if why else "")
+                ),
+                stage=self.stage,
+                hint="see the console log; at boot, the image does not fit the VM or its disk is damaged",
+            )
+        self._looked = True
+
+    def look_at_console(self) -> None:
+        self.check_panic(self.console_tail())
 
     async def tick(self) -> None:
         """Once a second: is it there, what does it say."""
@@ -128,6 +139,34 @@ class _Wait:
             await self.check_alive()
             self.look_at_console()
             await asyncio.sleep(_ALIVE_EVERY)
+
+
+@dataclass
+class _Wait(_Watch):
+    """One wait for a login in progress."""
+
+    deadline: Deadline = field(kw_only=True)
+    on_stage: OnStage = field(kw_only=True)
+    port: bool = False
+    attempts: set[asyncio.Task[tuple[socket.socket, str]]] = field(default_factory=set)
+
+    def reach(self, stage: Stage, detail: str = "") -> None:
+        if stage is Stage.PORT:
+            # QEMU's forward accepts at once: told first, it would hide that the console is still empty
+            self.port = True
+            if self.stage is Stage.QEMU:
+                return
+        if _ORDER.index(stage) > _ORDER.index(self.stage):
+            self.stage = stage
+            self.on_stage(stage, detail)
+
+    def look_at_console(self) -> None:
+        tail = self.console_tail()
+        if self.stage is Stage.QEMU and tail.strip():
+            self.reach(Stage.CONSOLE, clean_line(tail.strip().splitlines()[-1]))
+            if self.port:
+                self.reach(Stage.PORT)
+        self.check_panic(tail)
 
     async def log_in(self) -> Guest:
         wrong_key: Deadline | None = None
@@ -240,7 +279,7 @@ async def wait_ready(
     what ``alive`` raises.
     """
     endpoint.pin  # noqa: B018 - no pin is an error now, not after minutes
-    wait = _Wait(endpoint, deadline, on_stage, console_tail, alive)
+    wait = _Wait(endpoint, console_tail, alive, deadline=deadline, on_stage=on_stage)
     on_stage(Stage.QEMU, "")
     ticking = asyncio.create_task(wait.tick())
     logging_in = asyncio.create_task(wait.log_in())
@@ -265,6 +304,32 @@ async def wait_ready(
                 await (await logging_in).close()
         await asyncio.gather(ticking, return_exceptions=True)
         await wait.drop_attempts()
+
+
+async def while_alive(
+    work: Coroutine[Any, Any, T],
+    endpoint: Endpoint,
+    waiting_for: str,
+    *,
+    stage: Stage,
+    console_tail: ConsoleTail,
+    alive: Alive,
+) -> T:
+    """What ``work`` returns or raises; Died as soon as the VM stops or its kernel panics.
+
+    Otherwise a guest that is gone looks like one that is slow until SSH notices, a minute later.
+    """
+    watch = _Watch(endpoint, console_tail, alive, waiting_for, stage)
+    working, ticking = asyncio.create_task(work), asyncio.create_task(watch.tick())
+    try:
+        await asyncio.wait({working, ticking}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            ticking.result()
+        return await working
+    finally:
+        for task in (working, ticking):
+            task.cancel()
+        await asyncio.gather(working, ticking, return_exceptions=True)
 
 
 async def boot_id(guest: Guest, timeout: float = 30) -> str:

@@ -20,7 +20,7 @@ from vmlab_tui.base.text import clean
 from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key, warm_up
-from vmlab_tui.guests.waiting import Stage, wait_ready
+from vmlab_tui.guests.waiting import Stage, wait_ready, while_alive
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.seed import SeedSpec, write_seed
@@ -240,7 +240,15 @@ def watchers(run: RunContext) -> Watchers:
 
 async def cloud_init(run: RunContext, step: PlannedStep) -> Result:
     with run.wait("cloud-init"):
-        ended = await wait_cloud_init(run.guest, Deadline(step.timeout), on_stage=run.stage)
+        watch = watchers(run)
+        ended = await while_alive(
+            wait_cloud_init(run.guest, Deadline(step.timeout), on_stage=run.stage),
+            run.guest.endpoint,
+            "cloud-init",
+            stage=Stage.CLOUD_INIT,
+            console_tail=watch["console_tail"],
+            alive=watch["alive"],
+        )
         if ended.state is CloudInitState.ABSENT:
             return Result("skipped", "there is no cloud-init in this guest")
         await save_cloud_init_log(run)
