@@ -1,0 +1,471 @@
+"""The Run screen on real run directories, with the test as the run's worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input, Static
+
+from tests.tui.run_samples import UNTIL, MadeRun, opened, shown, until
+from vmlab_tui.tui.app import LabApp
+from vmlab_tui.tui.screens.dialogs import ConfirmDialog
+from vmlab_tui.tui.screens.run import RunScreen
+from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
+from vmlab_tui.tui.screens.runs import RunsArea
+from vmlab_tui.tui.widgets.keyline import Key
+from vmlab_tui.tui.widgets.logview import LogView
+from vmlab_tui.tui.widgets.rows import Rows
+
+NARROW, WIDE = (80, 24), (120, 40)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VMLAB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def made(store: Path) -> Iterator[MadeRun]:
+    run = MadeRun(store)
+    yield run
+    run.die()
+
+
+def marks(screen: RunScreen) -> dict[str, str]:
+    """The state word of every row by its name."""
+    return {row.cells[2].text: row.cells[0].text for row in screen.query_one(Rows).rows}
+
+
+def cursor(screen: RunScreen) -> str:
+    row = screen.query_one(Rows).cursor
+    return row.key if row else ""
+
+
+def keys(screen: RunScreen) -> set[str]:
+    """The keys that the last line offers."""
+    return {key._key for key in screen.query(Key)}
+
+
+def end(screen: RunScreen) -> str:
+    widget = screen.query_one("#ending", Static)
+    return str(widget.content) if widget.display else ""
+
+
+def _says(widget: Static, text: str) -> bool:
+    return text in str(widget.content)
+
+
+def bindings(screen: RunScreen) -> set[str]:
+    return {key for key, active in screen.active_bindings.items() if active.enabled}
+
+
+async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_screen(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "FAILED" in end(screen))
+        text = "\n".join(shown(pilot.app))
+        for told in (
+            "failed at 10 install desktop",
+            ">FAIL  10  install desktop",
+            "FAIL 10 install desktop  1.5s  exit status 100",
+            "| E: no package xrdp",
+            ": login:",
+            "VM sample-7f3a is kept until 2099",
+            "s ssh here",
+            "X remove its VM",
+            "enter log",
+        ):
+            assert told in text
+        assert "evil" not in text
+        assert {"s", "X"} <= bindings(screen)
+        assert "g" not in bindings(screen)
+
+
+async def test_a_long_output_leaves_room_for_steps_console_and_keys(made: MadeRun) -> None:
+    made.steps(1, 9)
+    made.begin(10, log=b"".join(b"line %d\n" % n for n in range(500)))
+    (made.folder / "console.log").write_bytes(b"".join(b"says %d\n" % n for n in range(500)))
+    made.finish(10, "failed", "exit status 100")
+    made.end("failed", 1, "kept", UNTIL)
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "FAILED" in end(screen))
+        text = "\n".join(shown(pilot.app))
+        assert "| line 499" in text
+        assert ": says 499" in text
+        assert "s ssh here" in text
+        assert ">FAIL  10  install desktop" in text
+        assert screen.query_one(Rows).size.height >= 5
+
+
+async def test_steps_tick_and_the_cursor_follows_until_it_is_moved(made: MadeRun) -> None:
+    made.steps(1, 4)
+    made.begin(5)
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        assert cursor(screen) == "step:5"
+        assert marks(screen)["boot"] == "run"
+        before = screen.query_one(Rows).rows[4].cells[3].text
+        await until(pilot, lambda: screen.query_one(Rows).rows[4].cells[3].text != before)
+        made.finish(5)
+        made.begin(6)
+        await until(pilot, lambda: cursor(screen) == "step:6")
+        assert marks(screen)["boot"] == "ok"
+        await pilot.press("up", "up")
+        made.finish(6)
+        made.begin(7)
+        await until(pilot, lambda: marks(screen)["ssh"] == "run")
+        assert cursor(screen) == "step:4"
+        await pilot.press("down", "down", "down")
+        made.finish(7)
+        made.begin(8)
+        await until(pilot, lambda: cursor(screen) == "step:8")
+
+
+async def test_stage_and_progress_of_the_step_in_flight(made: MadeRun) -> None:
+    made.steps(1, 6)
+    made.begin(7)
+    made.write("stage", number=7, stage="waiting for SSH banner", detail="port 40022")
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        now = screen.query_one("#now", Static)
+        assert "07 ssh  waiting for SSH banner: port 40022" in str(now.content)
+        made.write("progress", number=7, done=34 << 20, total=120 << 20, unit="bytes")
+        await until(pilot, lambda: "34.0M of 120M  [===" in str(now.content))
+        assert "[===         ]" in shown(pilot.app)[-2]
+        made.finish(7)
+        await until(pilot, lambda: not now.display)
+
+
+async def test_enter_opens_the_log_and_escape_goes_back_step_by_step(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        log = screen.query_one(LogView)
+        assert not log.size.width
+        await pilot.press("enter")
+        await until(pilot, lambda: log.has_focus)
+        assert log.size.width > 70
+        assert "!E: no package xrdp" in "\n".join(shown(pilot.app))
+        assert not screen.query_one(Rows).size.width
+        await pilot.press("escape")
+        await until(pilot, lambda: screen.query_one(Rows).has_focus)
+        assert pilot.app.screen is screen
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
+
+
+async def test_tab_and_the_mouse_go_through_the_logs(made: MadeRun) -> None:
+    made.failed()
+    (made.folder / "cloud-init.log").write_text("cloud-init is done\n")
+    async with LabApp().run_test(size=WIDE) as pilot:
+        screen = await opened(pilot, made.id)
+        log = screen.query_one(LogView)
+
+        def text() -> str:
+            return "\n".join(shown(pilot.app))
+
+        await until(pilot, lambda: "!E: no package xrdp" in text())
+        assert "[Step log]" in text()
+        await pilot.press("tab")
+        await until(pilot, lambda: "[Console]" in text() and " login:" in text())
+        await pilot.press("tab")
+        await until(pilot, lambda: "[cloud-init]" in text() and "cloud-init is done" in text())
+        await pilot.press("tab")
+        await until(pilot, lambda: "[Journal]" in text() and "10 install desktop: FAILED in 1.5s" in text())
+        await pilot.press("tab", "shift+tab")
+        await until(pilot, lambda: "[Journal]" in text())
+        await pilot.click("PaneTab")
+        await until(pilot, lambda: "[Step log]" in text() and "!E: no package xrdp" in text())
+        assert screen.query_one(Rows).size.width and log.size.width  # side by side
+        await pilot.press("up")
+        await until(pilot, lambda: "this step has printed nothing" in text())
+
+
+async def test_attempts_are_gone_through_by_key(made: MadeRun) -> None:
+    made.steps(1, 9)
+    made.begin(10, 1, b"first try\n")
+    made.finish(10, "failed", "exit status 1")
+    made.begin(10, 2, b"second try\n")
+    async with LabApp().run_test(size=WIDE) as pilot:
+        screen = await opened(pilot, made.id)
+
+        def text() -> str:
+            return "\n".join(shown(pilot.app))
+
+        await until(pilot, lambda: "second try" in text())
+        assert "attempt 2 of 2" in text()
+        assert "install desktop #2" in text()
+        await pilot.press("comma")
+        await until(pilot, lambda: "first try" in text() and "attempt 1 of 2" in text())
+        await pilot.press("comma", "full_stop")
+        await until(pilot, lambda: "second try" in text() and "attempt 2 of 2" in text())
+        await pilot.press("comma")
+        made.finish(10, "failed", "exit status 1", 2)
+        made.begin(10, 3, b"third try\n")
+        await until(pilot, lambda: "third try" in text() and "attempt 3 of 3" in text())
+        await pilot.press("up")
+        assert "comma" not in bindings(screen)
+
+
+async def test_checks_stand_below_their_step_with_what_they_found(made: MadeRun) -> None:
+    made.steps(1, 11)
+    made.begin(12)
+    made.check("service xrdp", "failed", "inactive (dead)", "Unit xrdp.service\nis [bold]dead")
+    made.check("command true")
+    made.finish(12, "failed", "1 of 2 checks failed")
+    made.end("failed", 1, "kept", UNTIL)
+    async with LabApp().run_test(size=WIDE) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "FAILED" in end(screen))
+        assert marks(screen)["  service xrdp: inactive (dead)"] == "FAIL"
+        assert marks(screen)["  command true"] == "ok"
+        assert "- service xrdp: inactive (dead)" in end(screen)
+        assert "1 of 2 checks passed" in end(screen)
+        await pilot.press("down")
+        await until(pilot, lambda: "is [bold]dead" in "\n".join(shown(pilot.app)))
+
+
+async def test_a_dead_worker_is_said_with_the_ways_on(made: MadeRun) -> None:
+    made.steps(1, 9)
+    made.begin(10, log=b"half\n")
+    made.write("intent", what="domain", id="0b0b")
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        assert marks(screen)["install desktop"] == "run"
+        assert "g" not in bindings(screen)
+        made.die()
+        await until(pilot, lambda: "INTERRUPTED" in end(screen))
+        assert "interrupted at 10 install desktop" in shown(pilot.app)[0]
+        assert marks(screen)["install desktop"] == "?"
+        assert "what it made is still there: domain" in end(screen)
+        assert "g go on" in end(screen)
+        assert {"g", "s", "X"} <= bindings(screen)
+        made.work()
+        made.write("worker_started", pid=os.getpid(), boot_id="b", start_ticks=2, resumed=True)
+        made.begin(10)
+        await until(pilot, lambda: marks(screen)["install desktop"] == "run")
+        assert not end(screen)
+        assert "g" not in bindings(screen)
+
+
+async def test_a_pause_says_how_long_and_what_then(made: MadeRun) -> None:
+    made.steps(1, 9)
+    made.begin(10, log=b"oops\n")
+    made.finish(10, "failed", "exit status 3")
+    made.write("paused", reason="step 10 failed", until=UNTIL)
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "PAUSED until 2099" in end(screen))
+        assert "paused at 10 install desktop" in shown(pilot.app)[0]
+        assert "| oops" in end(screen)
+        assert {"s", "X"} <= bindings(screen)
+
+
+async def test_a_passed_run_offers_only_what_there_is(made: MadeRun) -> None:
+    made.steps(1, 16)
+    made.end()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "PASSED" in end(screen))
+        assert "VM sample-7f3a is removed" in end(screen)
+        assert not {"s", "X", "g"} & bindings(screen)
+        assert "n" in bindings(screen)
+
+
+async def test_a_run_that_vanishes_is_said_and_nothing_breaks(made: MadeRun) -> None:
+    made.steps(1, 3)
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        made.die()
+        shutil.rmtree(made.folder)
+        await until(pilot, lambda: "cannot be read any more" in shown(pilot.app)[0])
+        assert "esc goes back" in end(screen)
+        assert not {"s", "X", "g"} & bindings(screen)
+        await pilot.press("enter", "tab", "comma", "escape", "escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
+
+
+async def test_a_run_that_never_was(store: Path) -> None:
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, "no-such-run")
+        assert screen.problem
+        assert "no-such-run" in shown(pilot.app)[0]
+        assert "there is no such run" in end(screen)
+        await pilot.press("tab", "X", "s", "g", "l", "escape", "escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
+
+
+async def test_two_screens_on_one_run_show_the_same(made: MadeRun) -> None:
+    made.steps(1, 3)
+    async with LabApp().run_test(size=NARROW) as one, LabApp().run_test(size=WIDE) as other:
+        first, second = await opened(one, made.id), await opened(other, made.id)
+        made.begin(4)
+        made.write("stage", number=4, stage="writing XML")
+        for pilot, screen in ((one, first), (other, second)):
+            now = screen.query_one("#now", Static)
+            await until(pilot, partial(_says, now, "writing XML"))
+        assert marks(first) == marks(second)
+
+
+async def test_end_asks_and_names_what_is_lost(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "X" in bindings(screen))
+        await pilot.press("X")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
+        await pilot.press("n")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        assert (made.folder / "plan.json").exists()
+
+
+async def test_hostile_names_and_logs_keep_the_screen_in_shape(store: Path) -> None:
+    evil = "x\x1b]0;evil\x07[@click=app.quit]go[/] [/red] \u202eabc\u4e2d\u6587\u4e2d\u6587"
+    steps: list[dict[str, Any]] = [{"kind": "run", "name": evil, "script": "true", "timeout": 60}]
+    made = MadeRun(store, steps=steps)
+    made.steps(1, 9)
+    made.begin(
+        10, log=evil.encode() + b"\n\x9b31m\xff\xfe" + b"A" * 100_000 + b"\n\x1b[2J\x1b]52;c;eA==\x07end\n"
+    )
+    (made.folder / "console.log").write_bytes(b"\x1b[2J" + evil.encode() + b"\x1b[?1049l\r\n" * 9)
+    made.write("stage", number=10, stage=evil, detail=evil)
+    try:
+        for size in (NARROW, WIDE):
+            async with LabApp().run_test(size=size) as pilot:
+                screen = await opened(pilot, made.id)
+                for key in ("", "enter", "tab", "tab", "tab"):
+                    if key:
+                        await pilot.press(key)
+                    await pilot.pause(0.3)
+                    text = "\n".join(shown(pilot.app))
+                    assert not {
+                        sign for sign in text if sign != "\n" and (ord(sign) < 32 or sign in "\x9b\u202e")
+                    }
+                    assert "evil\x07" not in text
+                await pilot.click(offset=(10, 10))
+                await pilot.click(offset=(30, 0))
+                assert pilot.app.screen is screen
+        made.check(evil, "failed", evil, evil)
+        made.finish(10, "failed", evil)
+        made.write("note", text=evil)
+        made.end("error", 4, "kept", UNTIL)
+        async with LabApp().run_test(size=NARROW) as pilot:
+            screen = await opened(pilot, made.id)
+            await until(pilot, lambda: "ERROR" in end(screen))
+            assert "[@click=app.quit]go[/]" in end(screen)
+            assert not {sign for sign in end(screen) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
+    finally:
+        made.die()
+
+
+async def test_the_pager_gets_a_clean_private_copy(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGER", "cat -n")
+    made.failed()
+    handed: list[tuple[list[str], str, int]] = []
+
+    async def note(self: LabApp, argv: Sequence[str]) -> int:
+        """A test has no terminal to hand over."""
+        path = Path(argv[-1])
+        handed.append((list(argv), path.read_text(), stat.S_IMODE(path.stat().st_mode)))
+        return 0
+
+    monkeypatch.setattr(LabApp, "hand_over", note)
+    async with LabApp().run_test(size=NARROW) as pilot:
+        await opened(pilot, made.id)
+        await pilot.press("o")
+        await until(pilot, lambda: bool(handed))
+        argv, text, mode = handed[0]
+        assert argv[:2] == ["cat", "-n"]
+        assert text == "+ apt-get\nE: no package xrdp\n"
+        assert mode == 0o600
+        await until(pilot, lambda: not Path(argv[-1]).exists())
+
+
+def test_the_pager_command() -> None:
+    plain = (["less", "-R"], ["more"])
+    assert pager_words(None, {"PAGER": "less"}) == (["less", "-R"], True)
+    assert pager_words(None, {"PAGER": "less -SR"}) == (["less", "-SR"], True)
+    assert pager_words(None, {"PAGER": "most -w"}) == (["most", "-w"], False)
+    assert pager_words(("bat", "-p"), {"PAGER": "less"}) == (["bat", "-p"], False)
+    assert pager_words(None, {"PAGER": "a 'b"})[0] in plain
+    assert pager_words(None, {})[0] in plain
+
+
+async def test_a_log_is_saved_and_nothing_is_overwritten_unasked(made: MadeRun, tmp_path: Path) -> None:
+    made.failed()
+    target = tmp_path / "out.log"
+    target.write_text("mine")
+
+    async def save() -> None:
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
+        pilot.app.screen.query_one(Input).value = str(target)
+        await pilot.press("enter")
+
+    async with LabApp().run_test(size=NARROW, notifications=True) as pilot:
+        screen = await opened(pilot, made.id)
+        await save()
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
+        assert pilot.app.screen.query_one(Input).value == str(target)  # what was typed is not lost
+        assert target.read_text() == "mine"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
+        await pilot.press("y")
+        await until(pilot, lambda: target.read_text() == "+ apt-get\nE: no package xrdp\n")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        target = tmp_path / "new.log"
+        await pilot.press("escape")
+        await until(pilot, lambda: screen.query_one(Rows).has_focus)
+        await save()
+        await until(pilot, target.exists)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+async def test_copying_a_line(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        await opened(pilot, made.id)
+        await pilot.press("enter")
+        await until(pilot, lambda: "no package" in "\n".join(shown(pilot.app)))
+        await pilot.press("y")
+        await until(pilot, lambda: pilot.app.clipboard == "E: no package xrdp")
+
+
+async def test_searching_from_the_steps(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await pilot.press("slash")
+        await until(pilot, lambda: screen.query_one(LogView).has_focus)
+        await pilot.press(*"xrdp", "enter")
+        await until(pilot, lambda: "hit 1 of 1" in "\n".join(shown(pilot.app)))
+
+
+async def test_one_resize_keeps_what_was_looked_at(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=WIDE) as pilot:
+        screen = await opened(pilot, made.id)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query_one(LogView).has_focus)
+        await pilot.resize_terminal(*NARROW)
+        await until(pilot, lambda: screen.query_one(LogView).size.width > 70)
+        assert screen.query_one(LogView).has_focus
+        await pilot.press("escape")
+        await until(pilot, lambda: screen.query_one(Rows).size.width > 70)
+        await asyncio.sleep(0)
+        assert "FAILED" in end(screen)

@@ -1,0 +1,180 @@
+"""A log out of the screen: into a pager, into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.text import clean_line
+
+if TYPE_CHECKING:
+    from vmlab_tui.tui.app import LabApp
+    from vmlab_tui.tui.logs.source import LogSource
+
+_CHUNK = 1 << 20
+_BLOCK = 2000
+
+
+class SaveDialog(ModalScreen[str | None]):
+    """Asks for the file; what is there already is not overwritten without a second question."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel"),
+        Binding("ctrl+s", "done", "save", priority=True),
+    ]
+
+    def __init__(self, title: str, suggestion: str) -> None:
+        super().__init__()
+        self._title = clean_line(title)
+        self._suggestion = suggestion
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog form"):
+            yield Static(Content(f"Save {self._title} in"), id="question")
+            yield Input(self._suggestion, id="path", compact=True, select_on_focus=False)
+            with Horizontal(classes="buttons"):
+                yield Button(Content("Cancel (esc)"), id="no")
+                yield Button(Content("Save (enter)"), id="yes", variant="primary")
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self) -> None:
+        self.action_done()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "yes":
+            self.action_done()
+        else:
+            self.action_cancel()
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def action_done(self) -> None:
+        path = self.query_one(Input).value.strip()
+        if path:
+            self.dismiss(path)
+
+
+def pager_words(chosen: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[list[str], bool]:
+    """The pager's command, and whether it shows colours. ``chosen``: in the person's settings."""
+    words = list(chosen or ())
+    with contextlib.suppress(ValueError):
+        words = words or shlex.split(environ.get("PAGER", ""))
+    if not words:
+        words = ["less", "-R"] if shutil.which("less") else ["more"]
+    elif words == ["less"]:
+        words = ["less", "-R"]
+    return words, Path(words[0]).name == "less" and any(
+        word.startswith("-") and "R" in word for word in words[1:]
+    )
+
+
+def _settled_pager() -> Sequence[str] | None:
+    from vmlab_tui.spec.settings import load_settings
+
+    try:
+        return load_settings().pager
+    except LabError:
+        return None  # the app has said what is wrong with the settings
+
+
+def clean_copy(source: LogSource, handle: int, *, sgr: bool) -> None:
+    """Write all of ``source`` to the descriptor, harmless for any terminal; closes it. Raises OSError."""
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        for text in _texts(source, sgr=sgr):
+            file.write(text)
+
+
+def _texts(source: LogSource, *, sgr: bool) -> Iterator[str]:
+    from vmlab_tui.base.text import Cleaner
+    from vmlab_tui.tui.logs.files import FileSource
+    from vmlab_tui.tui.logs.tidy import unstyled
+
+    if isinstance(source, FileSource) and source.path:
+        cleaner = Cleaner(sgr=sgr, line_limit=1 << 60)
+        with source.path.open("rb") as file:
+            while raw := file.read(_CHUNK):
+                yield cleaner.feed(raw)
+        yield cleaner.finish()
+        return
+    first = 0
+    while lines := source.read(first, _BLOCK):
+        yield "".join(f"{line.text if sgr else unstyled(line.text)}\n" for line in lines)
+        first += len(lines)
+
+
+async def open_in_pager(app: LabApp, source: LogSource, title: str) -> None:
+    """Hand the terminal to the person's pager with a clean copy, which is removed afterwards."""
+
+    def copy() -> tuple[list[str], str]:
+        words, colours = pager_words(_settled_pager(), os.environ)
+        handle, name = tempfile.mkstemp(".log", f"vmlab-{_slug(title)}-")  # 0600
+        try:
+            clean_copy(source, handle, sgr=colours and not app.no_color)
+        except OSError:
+            Path(name).unlink()
+            raise
+        return words, name
+
+    try:
+        words, path = await asyncio.to_thread(copy)
+    except OSError as error:
+        app.show_error(f"{clean_line(title)} cannot be opened: {error.strerror or error}")
+        return
+    try:
+        await app.hand_over([*words, path])
+    finally:
+        await asyncio.to_thread(os.unlink, path)
+
+
+async def save_log(app: LabApp, source: LogSource, title: str) -> None:
+    """Ask where to, and write a clean copy there. Never overwrites without being told to."""
+    suggestion = f"{_slug(title)}.log"
+    while True:
+        typed = await app.push_screen_wait(SaveDialog(title, suggestion))
+        if typed is None:
+            return
+        suggestion = typed
+        shown = clean_line(typed, 120)
+        try:
+            await asyncio.to_thread(_save, source, typed, os.O_EXCL)
+        except FileExistsError:
+            if not await app.ask(f"{shown} exists. Overwrite it?", ["what is in it now"]):
+                continue
+            try:
+                await asyncio.to_thread(_save, source, typed, os.O_TRUNC)
+            except OSError as error:
+                app.show_error(f"{shown} cannot be written: {error.strerror or error}")
+                return
+        except OSError as error:
+            app.show_error(f"{shown} cannot be written: {error.strerror or error}")
+            return
+        app.tell(f"saved in {shown}")
+        return
+
+
+def _save(source: LogSource, typed: str, how: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how
+    clean_copy(source, os.open(Path(typed).expanduser(), flags, 0o600), sgr=False)
+
+
+def _slug(title: str) -> str:
+    words = "".join(sign if sign.isascii() and (sign.isalnum() or sign in ".-") else " " for sign in title)
+    return "-".join(words.split())[:60].strip(".-") or "log"
