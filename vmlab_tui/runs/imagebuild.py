@@ -63,8 +63,8 @@ async def build_image(
 ) -> Image:
     """Build ``recipe``, boot the result under ``host`` until it answers SSH, and publish it.
 
-    ``on_event`` gets one line for people at each change, ``on_stage`` the same as stage and detail, ``on_line``
-    what the programs at work write. Until the end an image of that name stays as it is;
+    ``on_event`` gets one line for people at each change, ``on_stage`` the same as stage and detail,
+    ``on_line`` what the programs at work write. Until the end an image of that name stays as it is;
     afterwards its file stays for who stands on it. Raises Refused (not root, a tool or a key missing, another
     build of it at work), LabError and DeadlineError; then nothing is left. Killed at any point it leaves no
     image, mount, loop device or VM, only a staging folder that the next build removes.

@@ -40,6 +40,7 @@ class LabApp(App[None]):
         Binding("1", "area('lab')", "Lab", show=False, tooltip="The images, VMs and snapshots there are"),
         Binding("2", "area('runs')", "Runs", show=False, tooltip="All runs, and how they ended"),
         Binding("3", "area('images')", "Images", show=False, tooltip="Base images: build, add, remove"),
+        Binding("0", "activity", "at work", show=False, tooltip="What vmlab itself is doing, or did last"),
         Binding("question_mark", "keys", "keys", show=False, tooltip="The keys that work here"),
         Binding("at", "commands", "commands", show=False, tooltip="The commands that were really run"),
         Binding("q", "leave", "quit", show=False, tooltip="Leave vmlab; runs go on"),
@@ -55,6 +56,7 @@ class LabApp(App[None]):
         self.backend = Backend()
         self.hub = Hub(self, uri, store)
         self._activities: list[Activity] = []
+        self._last: Activity | None = None
         if theme:
             self.theme = THEMES[theme]
 
@@ -175,16 +177,37 @@ class LabApp(App[None]):
 
         self.push_screen(TextScreen(title, lines))
 
-    def activity_begins(self, activity: Activity) -> None:
+    def activity_begins(self, activity: Activity, *, long: bool = False) -> None:
+        """A verb is at work; one that takes long is shown."""
         self._activities.append(activity)
+        if long:
+            self._last = activity
+            self.action_activity()
+
+    def action_activity(self) -> None:
+        """Show what vmlab is busy with, or was last."""
+        if self._last and not self.watches(self._last):
+            from vmlab_tui.tui.screens.activity import ActivityScreen
+
+            self.push_screen(ActivityScreen(self._last))
+
+    @property
+    def last_activity(self) -> Activity | None:
+        """The last verb that took long, at work or over."""
+        return self._last
+
+    def watches(self, activity: Activity) -> bool:
+        """Whether the person looks at it just now."""
+        return getattr(self.screen, "activity", None) is activity
 
     def activity_ends(self, activity: Activity) -> None:
         self._activities.remove(activity)
         self.activity_status(activity)
 
     def activity_said(self, activity: Activity, line: str) -> None:
-        activity.say(line)
-        self.tell(clean_line(line))
+        activity.log.append(line)
+        if not self.watches(activity):
+            self.tell(clean_line(line))
 
     def activity_status(self, activity: Activity) -> None:
         """Something goes on, or is over: the tab line shows it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmlab_tui.base.errors import Interrupted, LabError
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.tui.front import Activity, ScreenFront
-from vmlab_tui.tui.selection import Target, takes_several, values
+from vmlab_tui.tui.selection import Target, subject, takes_several, values
 
 if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
@@ -31,48 +31,93 @@ async def perform(
     from vmlab_tui.verbs.verb import Args
 
     given = dict(given or {})
+    if not targets and not await _subject(app, verb, given):
+        return None
     asked = [param for param in verb.params if param.name in verb.asks and param.name not in given]
-    if asked:
-        from vmlab_tui.tui.screens.dialogs import FormDialog
+    answers: dict[str, object] = {}
+    problem = ("", "")
+    while True:
+        if asked:
+            from vmlab_tui.tui.screens.dialogs import FormDialog
 
-        answers = await app.push_screen_wait(FormDialog(_title(verb, targets), asked))
-        if answers is None:
-            return None
-        given |= answers
-    groups = [list(targets)] if takes_several(verb) or not targets else [[one] for one in targets]
-    calls = [Args({**values(verb, group), **given}) for group in groups]
-    activity = Activity(_title(verb, targets))
+            form = FormDialog(_title(verb, targets, given), asked, answers, "\n".join(filter(None, problem)))
+            filled = await app.push_screen_wait(form)
+            if filled is None:
+                return None
+            answers = filled
+        groups = [list(targets)] if takes_several(verb) or not targets else [[one] for one in targets]
+        calls = [Args({**values(verb, group), **given, **answers}) for group in groups]
+        outcome, activity = await _carry_out(app, verb, _title(verb, targets, given), calls)
+        if outcome:
+            _show(app, activity, outcome)
+            return outcome
+        problem = activity.problem
+        if not asked or activity.state != "failed":
+            break  # else what was typed stays, and is asked for again
+    if activity.state == "failed" and not app.watches(activity):
+        app.show_error(*problem)
+    return None
+
+
+async def _subject(app: LabApp, verb: Verb, given: dict[str, object]) -> bool:
+    """Ask what to act on where that is a file's name rather than a thing in a list. False: called off."""
+    param = subject(verb)
+    if param is None or param.names != "recipe" or not param.required or param.name in given:
+        return True
+    from vmlab_tui.tui.screens.pick import pick_recipe
+
+    chosen = await pick_recipe(app)
+    given[param.name] = chosen
+    return chosen is not None
+
+
+async def _carry_out(
+    app: LabApp, verb: Verb, title: str, calls: Sequence[Args]
+) -> tuple[Outcome | None, Activity]:
+    """Confirm and do it. The activity's state and problem say why there is no outcome."""
+    activity = Activity(title)
     ctx = app.hub.context(ScreenFront(app, app.backend, activity))
     outcome: Outcome | None = None
-    app.activity_begins(activity)
+    state = "failed"
+
+    async def work(args: Args) -> Outcome:
+        # the task itself: it is over only when what it began has been cleared away
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        activity.cancel = lambda: loop.call_soon_threadsafe(task.cancel) if task else None
+        return await verb.run(ctx, args)
+
+    app.activity_begins(activity, long=verb.long)
     try:
         if (verb.loses or verb.confirms) and not await _confirmed(app, verb, ctx, calls):
-            return None
+            state = "cancelled"
+            return None, activity
         for args in calls:
-            work = app.backend.submit(verb.run(ctx, args))
-            activity.cancel = work.cancel
-            outcome = await asyncio.wrap_future(work)
+            outcome = await app.backend.call(work(args))
+        state = "done"
     except Interrupted as error:
+        state = "cancelled"
         app.tell(clean_line(error.message))
     except LabError as error:
-        app.show_error(clean(error.message), clean(error.hint))
+        activity.problem = clean(error.message), clean(error.hint)
     except asyncio.CancelledError:
+        state = "cancelled"
         app.tell(f"{activity.title}: cancelled")
     except Exception as error:
-        app.show_error(
-            f"{activity.title}: {type(error).__name__}: {clean(str(error))}", traceback.format_exc()
+        activity.problem = (
+            f"{activity.title}: {type(error).__name__}: {clean(str(error))}",
+            traceback.format_exc(),
         )
     finally:
-        activity.over = True
+        activity.end(state)
         app.activity_ends(activity)
         app.hub.refresh_soon()
-    if outcome:
-        _show(app, activity, outcome)
-    return outcome
+    return outcome, activity
 
 
-def _title(verb: Verb, targets: Sequence[Target]) -> str:
-    names = ", ".join(target.label for target in targets[:3])
+def _title(verb: Verb, targets: Sequence[Target], given: Mapping[str, object]) -> str:
+    param = subject(verb)
+    named = [clean_line(str(given[param.name]), 60)] if param and given.get(param.name) else []
+    names = ", ".join([target.label for target in targets[:3]] or named)
     more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
     return f"{' '.join(verb.words)} {names}{more}".strip()
 

@@ -6,8 +6,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.backend import Backend
 from vmlab_tui.verbs.verb import Interrupt
 
@@ -16,30 +18,72 @@ if TYPE_CHECKING:
 
     from vmlab_tui.lab.context import Lab
     from vmlab_tui.runs.client import RunView
+    from vmlab_tui.tui.logs.source import LinesSource
 
-_KEEP = 2000
-"""Lines of an activity that are kept."""
+
+@dataclass(eq=False)
+class Phase:
+    """A part of an activity; ``ended`` is None while it goes on."""
+
+    name: str
+    detail: str = ""
+    begun: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.begun
 
 
 @dataclass(eq=False)
 class Activity:
-    """A verb at work, as people see it."""
+    """A verb at work, as people see it. ``state``: at work, cancelling, then done, failed or cancelled.
+
+    ``problem`` is why it failed, with what to do about it.
+    """
 
     title: str
     begun: float = field(default_factory=time.monotonic)
+    ended: float | None = None
     status: str = ""
-    lines: list[str] = field(default_factory=list)
+    state: str = "at work"
+    problem: tuple[str, str] = ("", "")
+    phases: list[Phase] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
-    over: bool = False
     cancel: Callable[[], object] = lambda: None
+
+    @cached_property
+    def log(self) -> LinesSource:
+        """What was said, and what the programs at work wrote."""
+        from vmlab_tui.tui.logs.source import LinesSource
+
+        return LinesSource()
+
+    @property
+    def over(self) -> bool:
+        return self.ended is not None
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.begun
+        return (self.ended or time.monotonic()) - self.begun
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-        del self.lines[:-_KEEP]
+    def enter(self, name: str, detail: str = "") -> None:
+        """A phase begins, or the one in hand has another detail."""
+        if self.phases and self.phases[-1].name == name:
+            self.phases[-1].detail = detail
+            return
+        self._close()
+        self.phases.append(Phase(name, detail))
+
+    def end(self, state: str) -> None:
+        """It is over."""
+        self.state = state
+        self.ended = time.monotonic()
+        self._close()
+
+    def _close(self) -> None:
+        if self.phases and self.phases[-1].ended is None:
+            self.phases[-1].ended = time.monotonic()
 
 
 class Person(Protocol):
@@ -77,6 +121,12 @@ class ScreenFront:
     def status(self, line: str) -> None:
         self._activity.status = line
         self._backend.to_ui(self._person.activity_status, self._activity)
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self._activity.enter(clean_line(name, 60), clean_line(detail))
+
+    def output(self, line: str) -> None:
+        self._activity.log.append(line)
 
     def write(self, text: str) -> None:
         self._activity.written.append(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -92,10 +92,19 @@ class FormDialog(ModalScreen[dict[str, object] | None]):
         Binding("ctrl+s", "done", "go on", priority=True),
     ]
 
-    def __init__(self, title: str, params: Sequence[Param]) -> None:
+    def __init__(
+        self,
+        title: str,
+        params: Sequence[Param],
+        values: Mapping[str, object] | None = None,
+        problem: str = "",
+    ) -> None:
+        """``values``: what was typed before; ``problem``: what is wrong with it."""
         super().__init__()
         self._title = clean_line(title)
         self._params = params
+        self._values = values or {}
+        self._problem = clean(problem)
 
     def compose(self) -> ComposeResult:
         from vmlab_tui.verbs.verb import Kind
@@ -106,15 +115,21 @@ class FormDialog(ModalScreen[dict[str, object] | None]):
                 for param in self._params:
                     name = param.name.replace("_", " ")
                     if param.kind is Kind.FLAG:
-                        yield Checkbox(Content(f"{name}: {param.help}"), id=f"f-{param.name}")
+                        before = bool(self._values.get(param.name))
+                        yield Checkbox(Content(f"{name}: {param.help}"), before, id=f"f-{param.name}")
                         continue
                     yield Static(Content.assemble((name, "bold"), f"  {param.help}"), classes="label")
                     if param.choices:
                         pairs = [(choice, choice) for choice in param.choices]
-                        yield Select(pairs, prompt="as it is", id=f"f-{param.name}", compact=True)
+                        select = Select(pairs, prompt="as it is", id=f"f-{param.name}", compact=True)
+                        if value := self._values.get(param.name):
+                            select.value = str(value)
+                        yield select
                     else:
-                        yield Input(id=f"f-{param.name}", placeholder=param.metavar, compact=True)
-            yield Static("", id="problem")
+                        told = self._values.get(param.name, "")
+                        text = str(told[0] if isinstance(told, tuple) else told)
+                        yield Input(text, id=f"f-{param.name}", placeholder=param.metavar, compact=True)
+            yield Static(Content(f"! {self._problem}" if self._problem else ""), id="problem")
             with Horizontal(classes="buttons"):
                 yield Button(Content("Cancel (esc)"), id="no")
                 yield Button(Content("Go on (ctrl+s)"), id="yes", variant="primary")

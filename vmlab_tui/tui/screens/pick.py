@@ -1,0 +1,148 @@
+"""One of many things, found by typing some of its letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.tui.filtering import pick
+from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
+
+if TYPE_CHECKING:
+    from vmlab_tui.tui.app import LabApp
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``value`` is what is returned; a ``problem`` says why it cannot be chosen. Texts may be foreign."""
+
+    value: str
+    name: str
+    about: str = ""
+    problem: str = ""
+
+
+class PickDialog(ModalScreen[str | None]):
+    """Returns the choice's value, or None. ``paths``: a file's path may be typed instead."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel"),
+        Binding("up", "step(-1)", "up", show=False, priority=True),
+        Binding("down", "step(1)", "down", show=False, priority=True),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+    ]
+    CSS = """
+    PickDialog .dialog Rows { height: auto; min-height: 3; max-height: 14; margin-top: 1; }
+    PickDialog #about { height: auto; max-height: 3; color: $text-muted; }
+    """
+
+    def __init__(self, title: str, choices: Sequence[Choice], *, paths: bool = False) -> None:
+        super().__init__()
+        self._title = clean_line(title)
+        self._choices = choices
+        self._paths = paths
+        self._names = [clean_line(one.name) for one in choices]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog pick"):
+            yield Static(Content(self._title), id="question")
+            hint = "some letters of its name" + (", or a file's path" if self._paths else "")
+            yield Input(placeholder=hint, compact=True)
+            yield Rows((Column("name"), Column("", 40, drop=1)), head=False, id="choices")
+            yield Static("", id="about")
+            yield Static(Content("enter picks, esc closes"), classes="loses-head")
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+        self._show("")
+
+    def _show(self, typed: str) -> None:
+        rows = self.query_one(Rows)
+        found = [
+            Row(
+                str(index),
+                (
+                    Cell(self._names[index], "dim" if self._choices[index].problem else ""),
+                    Cell("cannot be used", "bad")
+                    if self._choices[index].problem
+                    else Cell(clean_line(self._choices[index].about)),
+                ),
+            )
+            for index in pick(typed, self._names)
+        ]
+        empty = "enter takes this file" if self._paths and _is_path(typed) else "nothing of that name"
+        rows.set_rows(found, empty)
+        rows.action_end(-1)
+        rows.styles.height = max(3, min(14, len(found)))
+        self._tell()
+
+    def _chosen(self) -> Choice | None:
+        row = self.query_one(Rows).cursor
+        return self._choices[int(row.key)] if row else None
+
+    def _tell(self) -> None:
+        chosen = self._chosen()
+        text = f"! {chosen.problem}" if chosen and chosen.problem else chosen.about if chosen else ""
+        self.query_one("#about", Static).update(Content(clean_line(text, 300)))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._show(event.value)
+
+    def on_rows_moved(self) -> None:
+        self._tell()
+
+    def on_rows_opened(self) -> None:
+        self._take()
+
+    def on_input_submitted(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        chosen = self._chosen()
+        typed = self.query_one(Input).value.strip()
+        if self._paths and _is_path(typed):
+            self.dismiss(typed)
+        elif chosen and not chosen.problem:
+            self.dismiss(chosen.value)
+        else:
+            self.app.bell()
+
+    def action_step(self, by: int) -> None:
+        self.query_one(Rows).action_move(by)
+
+    def action_page(self, by: int) -> None:
+        self.query_one(Rows).action_page(by)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+
+def _is_path(typed: str) -> bool:
+    return "/" in typed or typed.endswith((".yaml", ".yml"))
+
+
+async def pick_recipe(app: LabApp) -> str | None:
+    """Ask which recipe; must be called in a worker."""
+    import asyncio
+
+    async def read() -> list[Choice]:
+        from vmlab_tui.spec.recipe import find_recipes
+
+        found = await asyncio.to_thread(find_recipes)
+        return [
+            Choice(ref.name, ref.name, ref.description, f"{ref.path}: {ref.problem}" if ref.problem else "")
+            for ref in found
+        ]
+
+    choices = await app.backend.call(read())
+    return await app.push_screen_wait(PickDialog("Build an image of which recipe?", choices, paths=True))
