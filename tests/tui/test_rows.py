@@ -22,11 +22,11 @@ class Bed(App[None]):
         yield Rows((Column("name"), Column("state", 6)), markable=True, empty="nothing")
 
     def on_mount(self) -> None:
-        self.list.set_rows(self.first)
-        self.list.focus()
+        self.shown.set_rows(self.first)
+        self.shown.focus()
 
     @property
-    def list(self) -> Rows:
+    def shown(self) -> Rows:
         return self.query_one(Rows)
 
     def on_rows_opened(self, event: Rows.Opened) -> None:
@@ -36,7 +36,7 @@ class Bed(App[None]):
         self.heard.append(("folded", event.key, event.unfold))
 
     def lines(self) -> list[str]:
-        return [self.list.render_line(y).text for y in range(self.list.size.height)]
+        return [self.shown.render_line(y).text for y in range(self.shown.size.height)]
 
 
 def names(count: int) -> list[Row]:
@@ -47,11 +47,11 @@ async def test_the_cursor_stays_on_its_row_whatever_comes_and_goes_above() -> No
     app = Bed(names(10))
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.press("down", "down", "down")
-        assert app.list.cursor and app.list.cursor.key == "vm-003"
-        app.list.set_rows(names(10)[2:])
-        assert app.list.cursor.key == "vm-003"
-        app.list.set_rows([row("a"), row("b"), *names(10)])
-        assert app.list.cursor.key == "vm-003"
+        assert app.shown.cursor and app.shown.cursor.key == "vm-003"
+        app.shown.set_rows(names(10)[2:])
+        assert app.shown.cursor.key == "vm-003"
+        app.shown.set_rows([row("a"), row("b"), *names(10)])
+        assert app.shown.cursor.key == "vm-003"
         await pilot.press("enter")
         await pilot.pause()
         assert app.heard == [("opened", "vm-003")]
@@ -61,15 +61,15 @@ async def test_a_removed_row_gives_the_cursor_to_its_neighbour_below_and_keeps_n
     app = Bed(names(6))
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.press("down", "space", "space")
-        assert app.list.marked == {"vm-001", "vm-002"}
+        assert app.shown.marked == {"vm-001", "vm-002"}
         await pilot.press("up")
-        app.list.set_rows([one for one in names(6) if one.key != "vm-002"])
-        assert app.list.cursor and app.list.cursor.key == "vm-003"
-        assert app.list.marked == {"vm-001"}
-        assert [one.key for one in app.list.chosen] == ["vm-001"]
-        app.list.set_rows([])
-        assert app.list.cursor is None
-        assert app.list.chosen == ()
+        app.shown.set_rows([one for one in names(6) if one.key != "vm-002"])
+        assert app.shown.cursor and app.shown.cursor.key == "vm-003"
+        assert app.shown.marked == {"vm-001"}
+        assert [one.key for one in app.shown.chosen] == ["vm-001"]
+        app.shown.set_rows([])
+        assert app.shown.cursor is None
+        assert app.shown.chosen == ()
         await pilot.press("enter", "space", "down", "home", "end", "left")
         assert any("nothing" in line for line in app.lines())
 
@@ -81,18 +81,25 @@ async def test_what_the_person_looks_at_stays_where_it_is_on_the_screen() -> Non
         await pilot.pause()
         before = app.lines()
         assert "vm-099" in before[-1]
-        app.list.set_rows([row("new"), *names(100)])
+        app.shown.set_rows([row("new"), *names(100)])
         await pilot.pause()
         assert app.lines()[1:] == before[1:]
 
 
 async def test_wide_combining_and_long_names_keep_every_line_as_wide_as_the_screen() -> None:
-    texts = ["日本語のとても長い名前のゲスト" * 3, "e\u0301" * 60, "שלום עולם", "👩‍👩‍👧 x", "[red]x[/x]", "-" * 500]
+    texts = [
+        "日本語のとても長い名前のゲスト" * 3,
+        "e\u0301" * 60,
+        "שלום עולם",
+        "👩‍👩‍👧 x",
+        "[red]x[/x]",
+        "-" * 500,
+    ]
     app = Bed([row(str(number), text=text) for number, text in enumerate(texts)])
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.pause()
         for line in app.lines():
-            assert cell_len(line) == app.list.size.width
+            assert cell_len(line) == app.shown.size.width
         assert any("[red]x[/x]" in line for line in app.lines())
 
 
@@ -100,7 +107,7 @@ async def test_folding_is_asked_for_and_left_goes_to_the_parent() -> None:
     app = Bed([row("image", fold=True), row("vm", depth=1), row("other", fold=False)])
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.press("down", "left")
-        assert app.list.cursor and app.list.cursor.key == "image"
+        assert app.shown.cursor and app.shown.cursor.key == "image"
         await pilot.press("left", "end", "right")
         await pilot.pause()
         assert app.heard == [("folded", "image", False), ("folded", "other", True)]
@@ -111,12 +118,12 @@ async def test_a_click_moves_and_a_second_one_opens() -> None:
     app = Bed(names(5))
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.click(Rows, offset=(6, 3))
-        assert app.list.cursor and app.list.cursor.key == "vm-002"
+        assert app.shown.cursor and app.shown.cursor.key == "vm-002"
         await pilot.click(Rows, offset=(6, 3))
         await pilot.pause()
         assert app.heard == [("opened", "vm-002")]
         await pilot.click(Rows, offset=(6, 11))
-        assert app.list.cursor.key == "vm-002"
+        assert app.shown.cursor.key == "vm-002"
 
 
 async def test_columns_go_where_there_is_no_room() -> None:
@@ -126,7 +133,7 @@ async def test_columns_go_where_there_is_no_room() -> None:
 
     app = Narrow([])
     async with app.run_test(size=(34, 5)) as pilot:
-        app.list.set_rows([Row("a", (Cell("a"), Cell("b"), Cell("c")))])
+        app.shown.set_rows([Row("a", (Cell("a"), Cell("b"), Cell("c")))])
         await pilot.pause()
         assert "kept" in app.lines()[0]
         assert "dropped" not in app.lines()[0]
