@@ -6,7 +6,10 @@ import atexit
 import gc
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def main() -> None:
@@ -14,15 +17,16 @@ def main() -> None:
     # imports make some 100,000 objects that stay: scanning them again and again is a tenth of the start
     gc.set_threshold(100_000)
     argv = sys.argv[1:]
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not argv:
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            welcome()
+        if at_terminal:
+            open_screen()
             return
         argv = ["run", "quickstart"]
     from vmlab_tui.cli.app import run
 
     try:
-        run(argv)
+        run(argv, open_screen if at_terminal else None)
     except SystemExit as end:
         _leave(end)
 
@@ -44,11 +48,11 @@ def _leave(end: SystemExit) -> NoReturn:
     os._exit(end.code)
 
 
-def welcome() -> None:
-    """What a person at a terminal gets without arguments."""
+def open_screen(uri: str | None = None, store: Path | None = None) -> None:
+    """What a person at a terminal gets without a command."""
     from vmlab_tui.tui.app import run
 
-    run()
+    run(uri, store)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.cli.terminal import AtTerminal
 from vmlab_tui.journal.log import read
 
@@ -180,8 +182,11 @@ def test_a_closed_terminal_ends_the_watching_quietly(made_run: MadeRun, vmlab: l
     assert [event.kind for event in read(made_run.folder / "journal.jsonl")][-1] == "worker_started"
 
 
-def test_without_arguments_at_a_terminal_the_screen_opens(vmlab: list[str]) -> None:
-    terminal = AtTerminal(vmlab)
+@pytest.mark.parametrize("options", [[], ["--connect", "test:///default"]])
+def test_without_a_command_at_a_terminal_the_screen_opens(
+    vmlab: list[str], options: list[str], made_run: MadeRun
+) -> None:
+    terminal = AtTerminal([*vmlab, *options])
     try:
         terminal.read_until("[1 Lab]")
         terminal.press(b"q")

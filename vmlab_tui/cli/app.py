@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +29,10 @@ Provision virtual machines and see why it failed.
 A profile says which image, which VM, which steps and which checks. A run carries one out on a VM of
 its own, in a process of its own; its journal, logs and reports stay readable."""
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+Screen = Callable[[str | None, Path | None], None]
+"""Opens the TUI on a connection and a store (None: the usual ones)."""
 
 
 class _Group(click.Group):
@@ -74,13 +78,21 @@ class Root(_Group):
         exits(formatter)
         formatter.write_paragraph()
         formatter.write_text(
-            "Without arguments and without a terminal, vmlab does 'vmlab run quickstart'. "
+            "At a terminal, vmlab without a command opens its screen; without arguments and without a "
+            "terminal it does 'vmlab run quickstart'. "
             "NO_COLOR turns colours off. VMLAB_STORE and LIBVIRT_DEFAULT_URI stand for --store and --connect."
         )
 
 
-def make() -> click.Group:
-    """The whole command tree."""
+def make(screen: Screen | None = None) -> click.Group:
+    """The whole command tree. ``screen`` is opened where no command is given (None: the help is shown)."""
+
+    @click.pass_context
+    def with_options(ctx: click.Context, uri: str | None, store: Path | None) -> None:
+        ctx.obj = Where(uri, store)
+        if ctx.invoked_subcommand is None and screen:
+            screen(uri, store)
+
     root = Root(
         name="vmlab",
         help=_ABOUT,
@@ -98,7 +110,8 @@ def make() -> click.Group:
                 help="Lab directory (default: by connection, /var/lib/vmlab for system).",
             ),
         ],
-        callback=_globals,
+        callback=with_options,
+        invoke_without_command=screen is not None,
     )
     root.params.append(_version())
     groups: dict[str, click.Group] = {}
@@ -112,11 +125,6 @@ def make() -> click.Group:
             root.add_command(groups[word])
         groups[word].add_command(command_of(verb))
     return root
-
-
-@click.pass_context
-def _globals(ctx: click.Context, uri: str | None, store: Path | None) -> None:
-    ctx.obj = Where(uri, store)
 
 
 def _version() -> click.Option:
@@ -135,6 +143,6 @@ def _version() -> click.Option:
     )
 
 
-def run(argv: Sequence[str] | None = None) -> NoReturn:
-    """Carry out a command line (default: that of the process) and exit."""
-    make().main(list(argv) if argv is not None else None)
+def run(argv: Sequence[str] | None = None, screen: Screen | None = None) -> NoReturn:
+    """Carry out a command line (default: that of the process) and exit; see :func:`make`."""
+    make(screen).main(list(argv) if argv is not None else None)
