@@ -384,4 +384,4 @@ class LogPane(ScrollView, can_focus=True):
                 dim = self.get_component_rich_style("logview--dim", partial=True)
                 strip = Strip([*strip, Segment("›", dim)])
         strip = strip.adjust_cell_length(cells).apply_style(style)
-        return Strip([Segment(sign, gutter), *strip], width).adjust_cell_length(width, base)
+        return Strip([Segment(sign, gutter), *strip], cells + 1).adjust_cell_length(width, base)

@@ -88,6 +88,7 @@ class Reader:
     def _main(self) -> None:
         told = 0.0
         news = False
+        seen: tuple[LogSource | None, int, int] = (None, 0, 0)
         while True:
             with self._cond:
                 if not (self._asked or self._poke or self._ended):
@@ -101,10 +102,10 @@ class Reader:
             if asked:
                 self._serve(source, asked)
             if poke:
-                before = source.version, source.generation
                 more = source.poll()
-                if (source.version, source.generation) != before:
-                    news = True
+                state = source, source.version, source.generation
+                if state != seen:
+                    seen, news = state, True
                 if more:
                     with self._cond:
                         self._poke = True
