@@ -12,6 +12,8 @@ import pytest
 from vmlab_tui.cli.app import make
 from vmlab_tui.cli.commands import EXITS
 from vmlab_tui.spec.profile import load_profile
+from vmlab_tui.spec.settings import load_settings
+from vmlab_tui.verbs.registry import VERBS
 
 TEXT = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -28,7 +30,7 @@ def commands() -> list[str]:
 
 
 def test_its_profile_is_right(tmp_path: Path) -> None:
-    (profile,) = blocks("yaml")
+    profile, _ = blocks("yaml")
     (tmp_path / "site").mkdir()
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "more.sh").write_text("true\n")
@@ -36,6 +38,20 @@ def test_its_profile_is_right(tmp_path: Path) -> None:
     loaded = load_profile(tmp_path / "web.yaml").profile
     assert [step.kind for step in loaded.steps] == ["copy", "run", "run", "reboot", "wait"]
     assert len({check.kind for check in loaded.checks}) == 6
+
+
+def test_its_settings_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, settings = blocks("yaml")
+    (tmp_path / "config.yaml").write_text(settings)
+    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
+    assert load_settings().uri == "qemu:///system"
+
+
+def test_its_keys_are_those_of_the_verbs() -> None:
+    told = re.search(r"\| key \| on a VM.*?\n\n", TEXT, re.S)
+    assert told
+    keys = set(re.findall(r"`([a-zA-Z])`", "\n".join(line.split("| |")[0] for line in told[0].splitlines())))
+    assert keys - {"y"} == {verb.key for verb in VERBS if "lab" in verb.areas and verb.key} - {"n", "B"}
 
 
 @pytest.mark.parametrize("command", commands())
