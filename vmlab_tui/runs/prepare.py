@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmlab_tui import __version__
@@ -59,17 +60,24 @@ class Prepared:
             )
 
 
-async def prepare(lab: Lab, host: Host, request: RunRequest, loaded: LoadedProfile | None = None) -> Prepared:
+async def prepare(
+    lab: Lab,
+    host: Host,
+    request: RunRequest,
+    loaded: LoadedProfile | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Prepared:
     """Load, resolve and plan. Only creates the store's own folders.
 
-    ``loaded``: the request's profile, where the caller has loaded it already.
+    ``loaded``: the request's profile, where the caller has loaded it already. ``environ``: where the
+    variables come from.
 
     Raises UsageError for a bad profile or request and Refused for missing environment variables or a
     missing image; everything else that speaks against the run is in ``findings``.
     """
     loaded = loaded or load_profile(request.profile, request.sets)
     profile = _amend(loaded.profile, request)
-    env = resolve_env(profile, request.env_names, request.env_file, os.environ)
+    env = resolve_env(profile, request.env_names, request.env_file, environ)
     facts = await host.facts()
     open_store(lab.store, facts.qemu_uid, facts.qemu_gid, system=lab.system)
     try:

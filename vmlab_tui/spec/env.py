@@ -26,6 +26,11 @@ class RunEnv:
     secret: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+def is_secret(profile: Profile, name: str) -> bool:
+    """Whether a variable is kept out of logs and files, because the profile or its name says so."""
+    return name in profile.secret or bool(_TELLING.search(name))
+
+
 def resolve_env(
     profile: Profile,
     names: Iterable[str] = (),
@@ -63,7 +68,7 @@ def resolve_env(
             f"{len(missing)} {plural} missing: {', '.join(missing)}",
             hint="export them and run again, or write NAME=value lines to a file for --env-file",
         )
-    hidden = {name for name in given if name in profile.secret or _TELLING.search(name)}
+    hidden = {name for name in given if is_secret(profile, name)}
     public = {**profile.env, **{name: value for name, value in given.items() if name not in hidden}}
     for name in hidden:
         public.pop(name, None)

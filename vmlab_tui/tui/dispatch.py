@@ -21,16 +21,26 @@ _TOAST = 3
 
 
 async def perform(
-    app: LabApp, verb: Verb, targets: Sequence[Target] = (), given: Mapping[str, object] | None = None
+    app: LabApp,
+    verb: Verb,
+    targets: Sequence[Target] = (),
+    given: Mapping[str, object] | None = None,
+    typed: Mapping[str, str] | None = None,
 ) -> Outcome | None:
     """Do ``verb`` to ``targets``, which were taken when the key was pressed.
 
     Asks for what the verb wants to be asked for, and before anything is lost. ``given``: arguments that are
-    known already. Returns the outcome, or None when it failed or was called off; both are shown.
+    known already; ``typed``: variables of a run, see `Args.typed`. A new run has a screen that asks.
+    Returns the outcome, or None when it failed or was called off; both are shown.
     """
     from vmlab_tui.verbs.verb import Args
 
     given = dict(given or {})
+    if verb.id == "run" and "profile" not in given:
+        from vmlab_tui.tui.screens.newrun import NewRunScreen
+
+        app.push_screen(NewRunScreen())
+        return None
     if not targets and not await _subject(app, verb, given):
         return None
     asked = [param for param in verb.params if param.name in verb.asks and param.name not in given]
@@ -46,7 +56,7 @@ async def perform(
                 return None
             answers = filled
         groups = [list(targets)] if takes_several(verb) or not targets else [[one] for one in targets]
-        calls = [Args({**values(verb, group), **given, **answers}) for group in groups]
+        calls = [Args({**values(verb, group), **given, **answers}, typed) for group in groups]
         outcome, activity = await _carry_out(app, verb, _title(verb, targets, given), calls)
         if outcome:
             _show(app, activity, outcome)

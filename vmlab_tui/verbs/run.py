@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param,
 from vmlab_tui.verbs.words import table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import JsonValue
 
     from vmlab_tui.runs.prepare import Prepared
@@ -164,7 +167,8 @@ Secrets are never taken from the command line. Export them and name them with --
             )
         await refuse_secret_sets(request.profile, request.sets)
         loaded = await blocking(lambda: load_profile(request.profile, request.sets))
-        return await self._prepare(ctx, request, loaded, build_image=not args.flag("plan"))
+        environ = {**os.environ, **args.typed}
+        return await self._prepare(ctx, request, loaded, environ, build_image=not args.flag("plan"))
 
     @staticmethod
     def request(args: Args) -> RunRequest:
@@ -186,7 +190,7 @@ Secrets are never taken from the command line. Export them and name them with --
             profile=args.text("profile"),
             image=args.optional("image"),
             sets=sets,
-            env_names=names,
+            env_names=(*names, *args.typed),
             env_file=args.path("env_file"),
             on_pass=on_pass,
             on_fail=on_fail,
@@ -198,7 +202,12 @@ Secrets are never taken from the command line. Export them and name them with --
 
     @staticmethod
     async def _prepare(
-        ctx: Context, request: RunRequest, loaded: LoadedProfile, *, build_image: bool
+        ctx: Context,
+        request: RunRequest,
+        loaded: LoadedProfile,
+        environ: Mapping[str, str],
+        *,
+        build_image: bool,
     ) -> Prepared:
         """The plan. A missing image with a known recipe is built first, if somebody asked says yes."""
         from vmlab_tui.runs.prepare import MissingImage, prepare
@@ -206,7 +215,7 @@ Secrets are never taken from the command line. Export them and name them with --
 
         try:
             async with ctx.host() as host:
-                return await prepare(ctx.lab, host, request, loaded)
+                return await prepare(ctx.lab, host, request, loaded, environ)
         except MissingImage as error:
             if not await known_recipe(error.name):
                 raise Refused(
@@ -223,7 +232,7 @@ Secrets are never taken from the command line. Export them and name them with --
                 raise
             await build(ctx, error.name)
         async with ctx.host() as host:
-            return await prepare(ctx.lab, host, request, loaded)
+            return await prepare(ctx.lab, host, request, loaded, environ)
 
 
 def refuse(prepared: Prepared) -> None:

@@ -77,7 +77,10 @@ Secrets are not stored anywhere, so a run that has some needs them again."""
         if view.plan.secret_names:
             env = await blocking(
                 lambda: resolve_env(
-                    view.plan.profile, names, args.path("env_file"), {**view.plan.env, **os.environ}
+                    view.plan.profile,
+                    (*names, *args.typed),
+                    args.path("env_file"),
+                    {**view.plan.env, **os.environ, **args.typed},
                 )
             )
             secrets = dict(env.secret)

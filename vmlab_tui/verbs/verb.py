@@ -67,8 +67,12 @@ class Param:
 class Args:
     """The values of a call, by parameter name; absent ones read as nothing."""
 
-    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, object] | None = None, typed: Mapping[str, str] | None = None
+    ) -> None:
         self._values = dict(values or {})
+        self.typed = dict(typed or {})
+        """Variables of a run that a person has typed into a screen, secrets among them; never in a repr."""
         self.seen: dict[str, int] = {}
         """By run id, the last event that a preview has shown; what has moved on since is not lost unseen."""
 

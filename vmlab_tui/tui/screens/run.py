@@ -440,4 +440,10 @@ class RunScreen(VerbScreen):
         return super().check_action(action, parameters)
 
     def do(self, verb: Verb, targets: tuple[Target, ...], **given: Any) -> None:
+        """A new run begins with this run's profile."""
+        if verb.id == "run" and self.view is not None:
+            from vmlab_tui.tui.screens.newrun import NewRunScreen
+
+            self.app.push_screen(NewRunScreen(str(self.view.plan.profile_file)))
+            return
         super().do(verb, targets, **given)
