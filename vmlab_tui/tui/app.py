@@ -17,6 +17,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.backend import Backend
 from vmlab_tui.tui.front import Activity
 from vmlab_tui.tui.hub import Hub
+from vmlab_tui.tui.screens.base import AreaScreen
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog, MessageDialog
 from vmlab_tui.tui.screens.images import ImagesArea
 from vmlab_tui.tui.screens.lab import LabArea
@@ -97,6 +98,18 @@ class LabApp(App[None]):
             return
         await self.switch_mode("runs")
         await self.push_screen(RunScreen(run_id))
+
+    async def go_to(self, kind: str, ref: str) -> None:
+        """Show one thing where it lives: a vm (uuid), an image or a run (by name)."""
+        if kind == "run":
+            await self.open_run(ref)
+            return
+        ident = "images" if kind == "image" else "lab"
+        await self.switch_mode(ident)
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        if isinstance(self.screen, AreaScreen):
+            self.screen.go_to(f"{kind}\x1f{ref}")
 
     async def action_leave(self) -> None:
         """Quit; say what goes on, and ask where something would be lost."""

@@ -116,7 +116,7 @@ as it is.
     )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        file = Path(args.text("file"))
+        file = await blocking(Path(args.text("file")).expanduser)
         name = args.optional("name") or file.name.partition(".")[0]
         if not is_name(name):
             raise UsageError(

@@ -101,6 +101,7 @@ class ImageRemove(Verb):
         from vmlab_tui.images.store import get_image, image_file
 
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
+        _refuse_if_used(image, await users_of(ctx, image))
         path = image_file(ctx.lab.store, image)
         return Preview((f"image {image.name} is removed",), (f"file {path}, {size(image.disk_size)}",))
 
@@ -108,13 +109,17 @@ class ImageRemove(Verb):
         from vmlab_tui.images.store import get_image, remove_image
 
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
-        if users := await users_of(ctx, image):
-            raise Refused(
-                f"image {image.name} is used by {', '.join(users[:10])}",
-                hint="they would lose their disk; end their runs first (vmlab ls shows them)",
-            )
+        _refuse_if_used(image, await users_of(ctx, image))
         await blocking(lambda: remove_image(ctx.lab.store, image.name))
         return Outcome({"schema": 1, "removed": image.name}, (f"removed image {image.name}",))
+
+
+def _refuse_if_used(image: Image, users: tuple[str, ...]) -> None:
+    if users:
+        raise Refused(
+            f"image {image.name} is used by {', '.join(clean_line(name, 60) for name in users[:10])}",
+            hint="they would lose their disk; end their runs first (vmlab ls shows them)",
+        )
 
 
 async def users_of(ctx: Context, image: Image) -> tuple[str, ...]:
@@ -128,11 +133,18 @@ async def users_of(ctx: Context, image: Image) -> tuple[str, ...]:
     path = image_file(ctx.lab.store, image).resolve()
     async with ctx.host(readonly=True) as host:
         found = await take_inventory(ctx.lab, host)
-    users = [
+    entry = found.image(image.name)
+    # what the headers of all disks say, those of foreign VMs outside the store included
+    users = [user.name + ("" if user.own else " (foreign)") for user in entry.users] if entry else []
+    known = {user.id for user in entry.users} if entry else set()
+    users += [
         vm.name
         for vm in found.vms
-        if (vm.domain and path in {file.resolve() for file in vm.domain.files})
-        or (vm.lease and vm.lease.image == image.name)
+        if vm.uuid not in known
+        and (
+            (vm.domain and path in {file.resolve() for file in vm.domain.files})
+            or (vm.lease and vm.lease.image == image.name)
+        )
     ]
     # a directory whose lease cannot be read may hold an overlay on this image
     users += [f"{name} (its lease cannot be read)" for name, _ in found.problems]

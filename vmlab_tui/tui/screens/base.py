@@ -118,6 +118,15 @@ class AreaScreen(VerbScreen):
         """Whether only some of the rows are shown."""
         return bool(self.query_one(FilterBar).filter)
 
+    def go_to(self, key: str) -> None:
+        """Put the cursor on the row of that key, whatever was filtered or folded away."""
+        self.query_one(FilterBar).clear()
+        self._show()
+        rows = self.query_one(Rows)
+        rows.focus()
+        if not rows.move_to(key):
+            self.app.tell("that is not there any more", bad=True)
+
     def action_filter(self) -> None:
         """Open the filter's line."""
         self.query_one(FilterBar).open()

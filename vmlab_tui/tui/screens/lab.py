@@ -99,6 +99,17 @@ class LabArea(AreaScreen):
         self._folded = self._folded - {event.key} if event.unfold else self._folded | {event.key}
         self._show()
 
+    def go_to(self, key: str) -> None:
+        """Unfold what the row of that key is in, and go there."""
+        from vmlab_tui.tui.labview import key_of
+
+        node = self._graph.get(key)
+        while node and node.parent:
+            self._folded.discard(key_of(node.parent))
+            node = self._graph.get(key_of(node.parent))
+        self.remove_class("-details")
+        super().go_to(key)
+
     def action_back(self) -> None:
         """From the details to the list, then the marks away, then the filter."""
         rows = self.query_one(Rows)
