@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ UNTIL = "2099-01-01T00:00:00+00:00"
 class MadeRun:
     """``more``: fields of the profile that differ from the sample's."""
 
-    def __init__(self, store: Path, **more: Any) -> None:
+    def __init__(self, store: Path, secret_names: tuple[str, ...] = (), **more: Any) -> None:
         self.store = store
-        self.plan = plan(store, **more)
+        self.plan = plan(store, **more).model_copy(update={"secret_names": secret_names})
         self.id = self.plan.run_id
         self.folder = store / "runs" / self.id
         (self.folder / "steps").mkdir(parents=True)
@@ -119,6 +119,3 @@ async def opened(pilot: Pilot[None], run_id: str) -> RunScreen:
     assert isinstance(screen, RunScreen)
     await until(pilot, lambda: screen.view is not None or bool(screen.problem))
     return screen
-
-
-Waiter = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -14,8 +14,9 @@ from vmlab_tui.base.paths import Store
 from vmlab_tui.runs.client import get_run
 from vmlab_tui.spec.profile import load_profile
 from vmlab_tui.tui.app import LabApp
-from vmlab_tui.tui.screens.newrun import FormLine, NewRunScreen
+from vmlab_tui.tui.screens.newrun import NewRunScreen
 from vmlab_tui.tui.screens.run import RunScreen
+from vmlab_tui.tui.screens.run_fields import FormLine
 from vmlab_tui.tui.screens.run_form import make_form, read_form
 from vmlab_tui.tui.screens.runs import RunsArea
 from vmlab_tui.verbs.run import Run

@@ -15,10 +15,12 @@ import pytest
 from textual.widgets import Input, Static
 
 from tests.tui.run_samples import UNTIL, MadeRun, opened, shown, until
+from vmlab_tui.base.paths import is_locked
 from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
+from vmlab_tui.tui.screens.run_secrets import SecretsDialog
 from vmlab_tui.tui.screens.runs import RunsArea
 from vmlab_tui.tui.widgets.keyline import Key
 from vmlab_tui.tui.widgets.logview import LogView
@@ -330,6 +332,30 @@ async def test_end_asks_and_names_what_is_lost(made: MadeRun) -> None:
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert (made.folder / "plan.json").exists()
+
+
+async def test_a_run_with_secrets_asks_for_them_before_it_goes_on(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKEN", raising=False)
+    made = MadeRun(store, secret_names=("TOKEN",))
+    made.steps(1, 9)
+    made.begin(10)
+    made.die()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "g" in bindings(screen))
+        await pilot.press("g")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SecretsDialog))
+        await pilot.press("ctrl+s")
+        assert "! TOKEN is needed" in "\n".join(shown(pilot.app))
+        await pilot.press(*"hush-9f3a", "enter")
+        # a real worker: there is nothing that it could go on with, but it was given what it needs
+        await until(pilot, lambda: screen.view is not None and screen.view.state.workers == 2, 30)
+        await until(pilot, lambda: not is_locked(made.folder / "lock"), 30)
+        for path in made.folder.rglob("*"):
+            assert path.is_dir() or b"hush-9f3a" not in path.read_bytes(), path
+        assert "hush-9f3a" not in "\n".join(shown(pilot.app))
 
 
 async def test_hostile_names_and_logs_keep_the_screen_in_shape(store: Path) -> None:

@@ -13,7 +13,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Select, Static
 from textual.worker import Worker
 
@@ -22,7 +21,8 @@ from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.tui.filtering import pick
 from vmlab_tui.tui.front import Activity, ScreenFront
-from vmlab_tui.tui.screens.run_form import Field, Form, Wanted, make_form, read_form
+from vmlab_tui.tui.screens.run_fields import FormLine, plan_text, profile_lines
+from vmlab_tui.tui.screens.run_form import Form, Wanted, make_form, read_form
 from vmlab_tui.tui.widgets.details import Details
 from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
@@ -33,40 +33,6 @@ if TYPE_CHECKING:
     from vmlab_tui.verbs.verb import Args, Outcome
 
 STAGES = (("pick", "profile"), ("form", "settings"), ("plan", "plan"))
-
-
-class FormLine(Horizontal):
-    """A field of the form with its label."""
-
-    def __init__(self, field: Field) -> None:
-        super().__init__(classes="field")
-        self.field = field
-
-    def compose(self) -> ComposeResult:
-        one = self.field
-        yield Static(Content(clean_line(one.label, 40)), classes="label")
-        if one.choices:
-            choices = [(Content(shown), value) for shown, value in one.choices]
-            yield Select(choices, value=one.value, allow_blank=False, compact=True)
-        else:
-            yield Input(one.value, placeholder=one.hint, password=one.secret, compact=True)
-
-    @property
-    def control(self) -> Widget:
-        return self.query_one("Input, Select")
-
-    @property
-    def value(self) -> str:
-        found = self.control
-        if isinstance(found, Select):
-            return str(found.value)
-        assert isinstance(found, Input)
-        return found.value
-
-    def forget(self) -> None:
-        """Take a secret off the screen."""
-        if self.field.secret and isinstance(self.control, Input):
-            self.control.value = ""
 
 
 class NewRunScreen(Screen[None]):
@@ -254,7 +220,7 @@ class NewRunScreen(Screen[None]):
             if (now := self.query_one(Rows).cursor) and now.key == row.key:
                 self._tell(ref)
 
-        self.run_worker(read(), group="about", exclusive=True, exit_on_error=False)
+        self.run_worker(read, group="about", exclusive=True, exit_on_error=False)
 
     async def _read(self, ref: str) -> LoadedProfile | LabError:
         async def read() -> LoadedProfile:
@@ -275,20 +241,7 @@ class NewRunScreen(Screen[None]):
             lines = [("problem", clean_line(line, 400)) for line in clean(found.message).splitlines()]
             details.show("cannot be used", lines)
             return
-        profile = found.profile
-        lines = [
-            ("about", profile.description or "-"),
-            ("file", str(found.path)),
-            ("image", profile.image),
-            ("VM", f"{profile.vm.cpus} CPUs, {size(profile.vm.memory)}, disk {size(profile.vm.disk)}"),
-            ("steps", ", ".join(step.name for step in profile.steps) or "none of its own"),
-            ("checks", str(len(profile.checks))),
-        ]
-        if profile.required:
-            lines.append(("needs", ", ".join(profile.required)))
-        if profile.secret:
-            lines.append(("secrets", ", ".join(profile.secret)))
-        details.show(profile.name, [(label, clean_line(text, 400)) for label, text in lines])
+        details.show(found.profile.name, profile_lines(found))
 
     async def _choose(self, ref: str) -> None:
         found = await self._read(ref)  # again: it may have been mended meanwhile
@@ -359,12 +312,7 @@ class NewRunScreen(Screen[None]):
                 raise
             outcome = await self._verb(self._args(plan=True))
         self._refused = bool(outcome.exit)
-        lines = list(outcome.lines)
-        at = lines.index("preflight")
-        fixes = [line for line in lines[at:] if line.startswith("  ->")]
-        found = [line for line in lines[at:] if not line.startswith("  ->")]
-        shown = [_toned(line) for line in (*found, *fixes, "", *lines[:at])]
-        self.query_one("#steps", Static).update(Content("\n").join(shown))
+        self.query_one("#steps", Static).update(Content("\n").join(plan_text(outcome)))
         self._stage("plan")
         self.query_one("#plan").focus()
         if self._refused:
@@ -405,6 +353,13 @@ class NewRunScreen(Screen[None]):
         await self.app.open_run(str(outcome.data["run"]))
 
     # -- keys ------------------------------------------------------------------------------------
+
+    def told_key(self, binding: Binding) -> tuple[str, str]:
+        """The word for a key, and the sentence."""
+        if binding.action == "go":
+            word = {"pick": "settings", "form": "plan", "plan": "start"}[self.stage]
+            return word, binding.tooltip
+        return binding.description, binding.tooltip or binding.description
 
     def action_go(self) -> None:
         """On to the next stage."""
@@ -467,13 +422,3 @@ class NewRunScreen(Screen[None]):
 
 def _is_path(typed: str) -> bool:
     return "/" in typed or typed.endswith((".yaml", ".yml"))
-
-
-def _toned(line: str) -> Content:
-    """A line of the plan; its columns stay as they are."""
-    text = " ".join(clean(line).split("\n"))
-    word = line.split(maxsplit=1)[0] if line.split() else ""
-    tone = {"REFUSED": "$text-error", "warning": "$text-warning", "->": "$text-accent"}.get(word, "")
-    if text and not text.startswith(" "):
-        tone = "bold"
-    return Content.styled(text, tone) if tone else Content(text)

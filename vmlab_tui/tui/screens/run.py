@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len
@@ -16,8 +16,8 @@ from textual.widgets import Static
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.tui.logs.source import FileSource, JournalSource, LinesSource, LogSource
 from vmlab_tui.tui.screens.base import VerbScreen, verb_bindings
+from vmlab_tui.tui.screens.run_logs import RunLogs
 from vmlab_tui.tui.screens.run_panes import PANES, PaneLine
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.text import fit
@@ -90,8 +90,7 @@ class RunScreen(VerbScreen):
         self._end: Ending | None = None
         self._auto = ""
         self._following = True
-        self._attempts: dict[int, int] = {}
-        self._sources: dict[object, LogSource] = {}
+        self._logs = RunLogs()
         self._watching: Future[None] | None = None
 
     def compose(self) -> ComposeResult:
@@ -144,9 +143,8 @@ class RunScreen(VerbScreen):
             self._tell_problem()
             if self.view is None:
                 return
-        for number in [one for one, known in self.view.state.steps.items() if one in self._attempts]:
-            if before and before.state.steps[number].attempt != self.view.state.steps[number].attempt:
-                del self._attempts[number]  # a new attempt is looked at
+        if before:
+            self._logs.moved_on(before, self.view)
         self._show_steps()
         self._show_log()
         self._look()
@@ -215,7 +213,7 @@ class RunScreen(VerbScreen):
             self._end = await self.app.backend.call(work())
             self._show_end()
 
-        self.run_worker(read(), group="ending", exclusive=True, exit_on_error=False)
+        self.run_worker(read, group="ending", exclusive=True, exit_on_error=False)
 
     def _show_end(self) -> None:
         from vmlab_tui.tui.runview import ending
@@ -253,9 +251,9 @@ class RunScreen(VerbScreen):
         """Put the pane's log for the row under the cursor into the view."""
         if self.view is None:
             return
-        title, source, empty = self._chosen(self.view)
-        log = self.query_one(LogView)
-        log.show(source, title, empty=empty)
+        row = self.query_one(Rows).cursor
+        shown = self._logs.choose(self.view, self.pane, row.key if row else "")
+        self.query_one(LogView).show(shown.source, shown.title, empty=shown.empty)
         self._show_panes()
 
     def _show_panes(self) -> None:
@@ -264,63 +262,6 @@ class RunScreen(VerbScreen):
         self.query_one(PaneLine).show(
             self.pane, title, f"attempt {more}" if more else "", log.status.text if log.source else ""
         )
-
-    def _chosen(self, view: RunView) -> tuple[str, LogSource | None, str]:
-        """Title, source, and what to say while there is nothing in it."""
-        from vmlab_tui.verbs.shapes import log_of
-        from vmlab_tui.verbs.telling import step_title
-
-        if self.pane == "console":
-            path = view.folder / "console.log"
-            return "serial console", self._file(path), "the VM has said nothing on its serial console yet"
-        if self.pane == "cloud-init":
-            path = view.folder / "cloud-init.log"
-            return "cloud-init's log", self._file(path), "no log of cloud-init yet: it comes when it is done"
-        if self.pane == "journal":
-            path = view.folder / "journal.jsonl"
-            if path not in self._sources:
-                self._sources[path] = JournalSource(path, view.plan)
-            return "journal", self._sources[path], "no events yet"
-        number, check = self._selected(view)
-        if check:
-            return check
-        if not 1 <= number <= len(view.plan.steps):
-            return "", None, "no step"
-        from vmlab_tui.tui.runview import attempts
-
-        tried = attempts(view, number)
-        attempt = self._attempts.get(number, tried) or 1
-        title = step_title(view.plan, number)
-        if tried > 1:
-            title += f", attempt {attempt} of {tried}"
-        empty = "not begun yet" if not tried else "this step has printed nothing"
-        return title, self._file(log_of(view, view.plan.step(number), attempt)), empty
-
-    def _selected(self, view: RunView) -> tuple[int, tuple[str, LogSource, str] | None]:
-        """The number of the step under the cursor; and for a check what it has found."""
-        from vmlab_tui.tui.runview import check_of, step_of
-
-        row = self.query_one(Rows).cursor
-        if row is None:
-            return 0, None
-        check = check_of(view, row.key)
-        if check is None:
-            return step_of(row.key) or 0, None
-        key = (row.key, check)
-        if key not in self._sources:
-            source = LinesSource(key)
-            source.append(f"{check.check}: {check.state}")
-            for text in (check.detail, check.evidence):
-                if text.strip():
-                    source.append("")
-                    source.append(text)
-            self._sources[key] = source
-        return check.number, (f"check {clean_line(check.check, 60)}", self._sources[key], "")
-
-    def _file(self, path: Path) -> LogSource:
-        if path not in self._sources:
-            self._sources[path] = FileSource(path)
-        return self._sources[path]
 
     def on_log_view_status(self, event: LogView.Status) -> None:
         self._show_panes()
@@ -393,15 +334,18 @@ class RunScreen(VerbScreen):
             self._open_log()
 
     def action_attempt(self, by: int) -> None:
-        from vmlab_tui.tui.runview import attempts
+        if self.view is not None:
+            self._logs.another_attempt(self.view, self._number, by)
+            self.pane = "step"
+            self._show_log()
 
-        if self.view is None:
-            return
-        number, _ = self._selected(self.view)
-        tried = attempts(self.view, number)
-        self._attempts[number] = max(1, min(tried, self._attempts.get(number, tried) + by))
-        self.pane = "step"
-        self._show_log()
+    @property
+    def _number(self) -> int:
+        """The step under the cursor, 0 for none."""
+        from vmlab_tui.tui.runview import step_of
+
+        row = self.query_one(Rows).cursor
+        return (step_of(row.key) or 0) if row else 0
 
     def action_log(self, what: str) -> None:
         """One of the log's own keys, pressed while the steps have the focus."""
@@ -436,14 +380,21 @@ class RunScreen(VerbScreen):
                 return False
             from vmlab_tui.tui.runview import attempts
 
-            return attempts(self.view, self._selected(self.view)[0]) > 1
+            return attempts(self.view, self._number) > 1
         return super().check_action(action, parameters)
 
     def do(self, verb: Verb, targets: tuple[Target, ...], **given: Any) -> None:
-        """A new run begins with this run's profile."""
+        """A new run begins with this run's profile; one that goes on needs its secrets again."""
         if verb.id == "run" and self.view is not None:
             from vmlab_tui.tui.screens.newrun import NewRunScreen
 
             self.app.push_screen(NewRunScreen(str(self.view.plan.profile_file)))
+            return
+        names = self.view.plan.secret_names if self.view else ()
+        if verb.id == "runs.resume" and names:
+            from vmlab_tui.tui.screens.run_secrets import perform_with_secrets
+
+            work = perform_with_secrets(self.app, verb, targets, names, os.environ)
+            self.app.run_worker(work, group=f"verb-{verb.id}", exit_on_error=False)
             return
         super().do(verb, targets, **given)
