@@ -25,6 +25,8 @@ class PtyApp:
 
     def __init__(self, code: str, *, columns: int = 80, lines: int = 24, env: dict[str, str] | None = None):
         self.output = b""
+        self.quiet = 0.3
+        """Seconds without output after which a key has done what it does."""
         self._status: int | None = None
         size = struct.pack("HHHH", lines, columns, 0, 0)
         self._pid, self._master = pty.fork()
@@ -63,17 +65,18 @@ class PtyApp:
             self._read(0.1)
             assert time.monotonic() < limit, f"no {wanted!r} in {self.output[-2000:]!r}"
 
-    def settle(self, quiet: float = 0.3, seconds: float = 30) -> None:
-        """Wait until nothing has come for ``quiet`` seconds."""
+    def settle(self, quiet: float | None = None, seconds: float = 30) -> None:
+        """Wait until nothing has come for ``quiet`` seconds (default: :attr:`quiet`)."""
         limit = time.monotonic() + seconds
-        while self._read(quiet):
+        while self._read(quiet or self.quiet):
             assert time.monotonic() < limit, "it never stops drawing"
 
     def press(self, *keys: bytes) -> None:
         """Send keys as a terminal does, one after the other, and wait for what they do."""
         for key in keys:
             os.write(self._master, key)
-            self.settle()
+            # after an escape alone, Textual waits whether a sequence follows
+            self.settle(max(self.quiet, 0.2) if key == b"\x1b" else None)
 
     def status(self, seconds: float = 30) -> int:
         """Its exit status, negative for a signal."""

@@ -22,7 +22,7 @@ _TONES = {"passed": "good", "failed": "bad", "error": "bad", "interrupted": "war
 
 class RunsArea(AreaScreen):
     IDENT = "runs"
-    BINDINGS: ClassVar[list[BindingType]] = verb_bindings("runs", without=("runs.show",))
+    BINDINGS: ClassVar[list[BindingType]] = verb_bindings("runs", without=("runs.show", "runs.logs"))
 
     def body(self) -> ComposeResult:
         columns = (

@@ -7,27 +7,37 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from vmlab_tui.base.text import clean, clean_line
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.tui.logs.source import LinesSource
 from vmlab_tui.tui.widgets.keyline import KeyLine
+from vmlab_tui.tui.widgets.logview import LogView
 
 
 class TextScreen(Screen[None]):
-    """A title and lines; ``esc`` goes back."""
+    """A title and lines, which can be searched and wrapped like a log; ``esc`` goes back."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "app.pop_screen", "back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "app.pop_screen", "back", tooltip="Back to what was there")
+    ]
 
     def __init__(self, title: str, lines: Sequence[str]) -> None:
         super().__init__()
         self._head = clean_line(title)
-        self._text = clean("\n".join(lines))
+        self._source = LinesSource()
+        for line in lines:
+            self._source.append(line)
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f" {self._head}"), classes="title")
-        with VerticalScroll():
-            yield Static(Content(self._text), id="text")
+        yield LogView()
         yield KeyLine()
+
+    def on_mount(self) -> None:
+        view = self.query_one(LogView)
+        view.show(self._source)
+        view.focus()
+        self.call_after_refresh(view.action_top)
