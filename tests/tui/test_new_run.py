@@ -229,6 +229,7 @@ async def test_preflight_refuses_with_what_to_do(lab_store: Store, tiny_image: s
         await pilot.press("enter")
         await pilot.pause(0.3)
         assert screen.stage == "plan"
+        assert "nothing was touched; esc goes back" in text(pilot)
         assert not list(lab_store.runs.iterdir()) if lab_store.runs.is_dir() else True
         await pilot.press("escape")
         assert screen.stage == "form"

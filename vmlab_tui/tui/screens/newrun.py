@@ -216,11 +216,16 @@ class NewRunScreen(Screen[None]):
 
         async def read() -> None:
             await asyncio.sleep(0.1)  # a path is typed letter by letter
-            await self._read(ref)
-            if (now := self.query_one(Rows).cursor) and now.key == row.key:
+            if self._at(row.key):
+                await self._read(ref)
+            if self._at(row.key):
                 self._tell(ref)
 
-        self.run_worker(read, group="about", exclusive=True, exit_on_error=False)
+        self.run_worker(read(), group="about", exit_on_error=False)
+
+    def _at(self, key: str) -> bool:
+        row = self.query_one(Rows).cursor if self.is_attached else None
+        return row is not None and row.key == key
 
     async def _read(self, ref: str) -> LoadedProfile | LabError:
         async def read() -> LoadedProfile:
@@ -246,7 +251,7 @@ class NewRunScreen(Screen[None]):
     async def _choose(self, ref: str) -> None:
         found = await self._read(ref)  # again: it may have been mended meanwhile
         if isinstance(found, LabError):
-            self._tell(ref) if self.query_one(Rows).cursor else None
+            self._tell(ref)
             self._problem(found)
             return
         await self._make_form(found)

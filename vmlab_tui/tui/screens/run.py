@@ -88,6 +88,7 @@ class RunScreen(VerbScreen):
         self.problem = ""
         self.pane = "step"
         self._end: Ending | None = None
+        self._asked = self._answered = 0
         self._auto = ""
         self._following = True
         self._logs = RunLogs()
@@ -202,18 +203,23 @@ class RunScreen(VerbScreen):
 
     def _look(self) -> None:
         """Read what the end is told by; it comes when it comes."""
-        view = self.view
-        assert view is not None
         from vmlab_tui.tui.runview import look
 
-        async def work() -> Ending:
-            return await asyncio.to_thread(look, view)
+        view = self.view
+        assert view is not None
+        self._asked += 1
+        number = self._asked
 
         async def read() -> None:
-            self._end = await self.app.backend.call(work())
-            self._show_end()
+            found = await asyncio.to_thread(look, view)
+            self.app.backend.to_ui(self._looked, number, found)
 
-        self.run_worker(read, group="ending", exclusive=True, exit_on_error=False)
+        self.app.backend.submit(read())
+
+    def _looked(self, number: int, found: Ending) -> None:
+        if number > self._answered and self.is_attached:  # an answer to an older question comes too late
+            self._answered, self._end = number, found
+            self._show_end()
 
     def _show_end(self) -> None:
         from vmlab_tui.tui.runview import ending
