@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.command import CommandPalette, Provider
+from textual.screen import ModalScreen, Screen
 
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.backend import Backend
@@ -27,6 +28,12 @@ THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}
 """Our names of themes, and Textual's."""
 
 
+def _palette() -> type[Provider]:
+    from vmlab_tui.tui.palette import LabProvider
+
+    return LabProvider
+
+
 class LabApp(App[None]):
     """``uri``, ``store``: as ``vmlab``'s options of these names."""
 
@@ -35,6 +42,7 @@ class LabApp(App[None]):
     MODES: ClassVar[dict[str, Any]] = {"lab": LabArea, "runs": RunsArea, "images": ImagesArea}
     DEFAULT_MODE = "lab"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012  # Textual's own annotation
+    COMMANDS: ClassVar[set[Any]] = {_palette}
     COMMAND_PALETTE_BINDING = "colon"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,6 +84,18 @@ class LabApp(App[None]):
         if isinstance(self.screen, ConfirmDialog | MessageDialog):
             return
         await self.switch_mode(ident)
+
+    def action_command_palette(self) -> None:
+        """Everything that can be done or gone to; not while a question waits for its answer."""
+        if not isinstance(self.screen, ModalScreen):
+            self.push_screen(
+                CommandPalette(placeholder="What to do, or where to go?", id="--command-palette")
+            )
+
+    def set_theme(self, name: str) -> None:
+        """One of our themes: dark, light, ansi (the terminal's own colours)."""
+        self.ansi_color = name == "ansi"
+        self.theme = THEMES[name]
 
     def action_nothing(self) -> None:
         """A key that must not do what the terminal would do with it."""

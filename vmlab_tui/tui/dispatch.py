@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
     from vmlab_tui.verbs.verb import Args, Context, Outcome, Verb
 
+FILES = ("profile", "recipe")
+"""What verbs act on that is no thing in the lab but a file: it is picked, never pointed at."""
+
 _TOAST = 3
 """Lines of a result that fit a notification; longer ones get a screen."""
 
@@ -41,8 +44,19 @@ async def perform(
 
         app.push_screen(NewRunScreen())
         return None
-    if not targets and not await _subject(app, verb, given):
-        return None
+    param = subject(verb)
+    if param and param.names in FILES:
+        targets = ()  # a file's name: what the cursor stands on is something else
+    if param and param.required and not targets and param.name not in given:
+        from vmlab_tui.tui.screens.pick import choose
+
+        chosen = await choose(app, verb)
+        if chosen is None:
+            return None
+        if param.names in FILES:
+            given[param.name] = chosen.ref
+        else:
+            targets = (chosen,)
     asked = [param for param in verb.params if param.name in verb.asks and param.name not in given]
     answers: dict[str, object] = {}
     problem = ("", "")
@@ -67,18 +81,6 @@ async def perform(
     if activity.state == "failed" and not app.watches(activity):
         app.show_error(*problem)
     return None
-
-
-async def _subject(app: LabApp, verb: Verb, given: dict[str, object]) -> bool:
-    """Ask what to act on where that is a file's name rather than a thing in a list. False: called off."""
-    param = subject(verb)
-    if param is None or param.names != "recipe" or not param.required or param.name in given:
-        return True
-    from vmlab_tui.tui.screens.pick import pick_recipe
-
-    chosen = await pick_recipe(app)
-    given[param.name] = chosen
-    return chosen is not None
 
 
 async def _carry_out(

@@ -15,10 +15,12 @@ from textual.widgets import Input, Static
 
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.filtering import pick
+from vmlab_tui.tui.selection import Target, fits, subject
 from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
 
 if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
+    from vmlab_tui.verbs.verb import Verb
 
 
 @dataclass(frozen=True)
@@ -131,18 +133,70 @@ def _is_path(typed: str) -> bool:
     return "/" in typed or typed.endswith((".yaml", ".yml"))
 
 
-async def pick_recipe(app: LabApp) -> str | None:
-    """Ask which recipe; must be called in a worker."""
+async def choose(app: LabApp, verb: Verb) -> Target | None:
+    """Ask which thing ``verb`` shall act on; must be called in a worker. None: called off, or no such."""
+    param = subject(verb)
+    assert param is not None
+    words = " ".join(verb.words)
+    if param.names in ("recipe", "profile"):
+        files = await app.backend.call(_recipes() if param.names == "recipe" else _profiles())
+        name = await app.push_screen_wait(PickDialog(f"{words}: which {param.names}?", files, paths=True))
+        return Target(param.names, name, clean_line(name)) if name else None
+    found = [target for target in things(app) if fits(verb, target) and target.kind == param.names]
+    if not found:
+        app.tell(f"{words}: there is no {_KINDS[param.names]} that it fits", bad=True)
+        return None
+    choices = [Choice(str(at), one.label, about(app, one)) for at, one in enumerate(found)]
+    picked = await app.push_screen_wait(PickDialog(f"{words}: which {_KINDS[param.names]}?", choices))
+    return found[int(picked)] if picked is not None else None
+
+
+def things(app: LabApp) -> list[Target]:
+    """Everything that there is to act on: runs, VMs with their snapshots, images."""
+    found = [
+        Target("run", view.run_id, clean_line(view.run_id), state=view.status) for view in app.hub.runs or ()
+    ]
+    if lab := app.hub.inventory:
+        for vm in lab.vms:
+            found.append(Target("vm", vm.uuid, clean_line(vm.name), state=vm.power))
+            found += [
+                Target("snapshot", one.name, clean_line(one.name), parent=vm.uuid) for one in vm.snapshots
+            ]
+        found += [
+            Target("image", image.name, clean_line(image.name)) for image in lab.images if not image.former
+        ]
+    return found
+
+
+_KINDS = {"vm": "VM", "run": "run", "image": "image", "snapshot": "snapshot"}
+
+
+def about(app: LabApp, target: Target) -> str:
+    """What kind of thing it is and how it is, in a few words."""
+    if target.kind == "snapshot":
+        vm = app.hub.inventory.vm(target.parent) if app.hub.inventory else None
+        return f"snapshot of {clean_line(vm.name, 60)}" if vm else "snapshot"
+    return f"{_KINDS[target.kind]} {target.state}".strip()
+
+
+async def _recipes() -> list[Choice]:
     import asyncio
 
-    async def read() -> list[Choice]:
-        from vmlab_tui.spec.recipe import find_recipes
+    from vmlab_tui.spec.recipe import find_recipes
 
-        found = await asyncio.to_thread(find_recipes)
-        return [
-            Choice(ref.name, ref.name, ref.description, f"{ref.path}: {ref.problem}" if ref.problem else "")
-            for ref in found
-        ]
+    found = await asyncio.to_thread(find_recipes)
+    return [
+        Choice(ref.name, ref.name, ref.description, f"{ref.path}: {ref.problem}" if ref.problem else "")
+        for ref in found
+    ]
 
-    choices = await app.backend.call(read())
-    return await app.push_screen_wait(PickDialog("Build an image of which recipe?", choices, paths=True))
+
+async def _profiles() -> list[Choice]:
+    import asyncio
+
+    from vmlab_tui.spec.profile import find_profiles
+
+    found = await asyncio.to_thread(find_profiles)
+    return [
+        Choice(ref.name, ref.name, ref.description, str(ref.problem) if ref.problem else "") for ref in found
+    ]
