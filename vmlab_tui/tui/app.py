@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, Provider
 from textual.screen import ModalScreen, Screen
 
+from vmlab_tui.base.errors import Exit
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.backend import Backend
 from vmlab_tui.tui.front import Activity
@@ -23,6 +25,9 @@ from vmlab_tui.tui.screens.dialogs import ConfirmDialog, MessageDialog
 from vmlab_tui.tui.screens.images import ImagesArea
 from vmlab_tui.tui.screens.lab import LabArea
 from vmlab_tui.tui.screens.runs import RunsArea
+
+if TYPE_CHECKING:
+    from vmlab_tui.spec.settings import Settings
 
 THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}
 """Our names of themes, and Textual's."""
@@ -66,6 +71,9 @@ class LabApp(App[None]):
         self.hub = Hub(self, uri, store)
         self._activities: list[Activity] = []
         self._last: Activity | None = None
+        self.settings: Settings | None = None
+        """None until they have been read."""
+        self._theme_asked = bool(theme)
         if theme:
             self.theme = THEMES[theme]
 
@@ -252,17 +260,31 @@ class LabApp(App[None]):
 
     def runs_moved(self, before: Sequence[Any] | None, now: Sequence[Any]) -> None:
         """Tell the person when a run has ended or pauses."""
-        if before is None:
-            return
-        was = {view.run_id: view.status for view in before}
-        for view in now:
-            old = was.get(view.run_id)
-            if old is None or old == view.status or view.status == "running":
-                continue
-            self.tell(f"run {view.run_id}: {view.status}", bad=view.status != "passed")
+        from vmlab_tui.tui.notify import news, tell_away
+
+        for text, bad in news(before, now):
+            self.tell(text, bad=bad)
             self.bell()
+            how = self.settings.notify if self.settings else "off"
+            self.run_worker(tell_away(text, how, self._write_raw), exit_on_error=False, group="notify")
+
+    def _write_raw(self, sequence: str) -> None:
+        """Send the terminal a sequence of our own making."""
+        if self._driver:
+            self._driver.write(sequence)
+            self._driver.flush()
+
+    def take_settings(self, settings: Settings) -> None:
+        """The person's settings are known; what was asked for at the start beats them."""
+        self.settings = settings
+        if not self._theme_asked and THEMES[settings.theme] != self.theme:
+            self.set_theme(settings.theme)
 
 
 def run(uri: str | None = None, store: Path | None = None) -> None:
     """Open the TUI and stay until the person leaves."""
-    LabApp(uri, store, os.environ.get("VMLAB_THEME")).run()
+    theme = os.environ.get("VMLAB_THEME")
+    if theme and theme not in THEMES:
+        print(f"VMLAB_THEME={clean_line(theme, 40)} is no theme: {', '.join(THEMES)}", file=sys.stderr)
+        raise SystemExit(Exit.USAGE)
+    LabApp(uri, store, theme).run()

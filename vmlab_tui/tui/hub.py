@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.signal import Signal
 
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.text import clean, clean_line
+from vmlab_tui.base.text import clean
 from vmlab_tui.lab.watch import HostState
 
 if TYPE_CHECKING:
@@ -67,16 +67,24 @@ class Hub:
             watcher.refresh_soon()
 
     async def _watch(self) -> None:
+        from vmlab_tui.lab.context import open_lab
         from vmlab_tui.lab.watch import LabWatch
+        from vmlab_tui.spec.settings import Settings, load_settings
         from vmlab_tui.verbs.verb import Context
 
         to_ui = self._app.backend.to_ui
         ctx = Context(None, self._uri, self._store)  # type: ignore[arg-type]  # asks nobody
         try:
+            settings = load_settings()
             lab = ctx.lab
-        except LabError as error:  # settings that cannot be read
-            to_ui(self._set_host, HostState("gone", clean_line(error.message), clean(error.hint)))
-            return
+        except LabError as error:
+            settings, lab = Settings(), open_lab(self._uri, self._store)
+            to_ui(
+                self._app.show_error,
+                clean(error.message),
+                clean(error.hint) or "until then, the defaults hold",
+            )
+        to_ui(self._app.take_settings, settings)
         to_ui(self._set_lab, lab)
         watch = LabWatch(
             lab, lambda found: to_ui(self._set_inventory, found), lambda state: to_ui(self._set_host, state)
