@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
+from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
 
 
@@ -140,3 +141,9 @@ async def test_columns_go_where_there_is_no_room() -> None:
         await pilot.resize_terminal(60, 5)
         await pilot.pause()
         assert "dropped" in app.lines()[0]
+
+
+def test_a_text_is_cut_in_its_middle_where_its_end_tells_it_apart() -> None:
+    assert fit("quickstart-20261121-051105-6f3c", 17, middle=True) == "quickstart…5-6f3c"
+    assert fit("short", 17, middle=True) == "short".ljust(17)
+    assert cell_len(fit("日本語の長い名前のゲスト-6f3c", 17, middle=True)) == 17

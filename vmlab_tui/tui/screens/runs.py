@@ -26,12 +26,12 @@ class RunsArea(AreaScreen):
 
     def body(self) -> ComposeResult:
         columns = (
-            Column("run"),
+            Column("run", middle=True),
             Column("state", 11),
-            Column("step", 18, drop=2),
+            Column("step", 17, drop=2),
             Column("age", 7, right=True),
-            Column("took", 7, right=True, drop=3),
-            Column("VM", 9, drop=1),
+            Column("took", 7, right=True, drop=1),
+            Column("VM", 7, drop=4),
         )
         with Horizontal():
             yield Rows(columns, id="runs", markable=True, empty="no runs yet: n starts one")

@@ -35,12 +35,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """``width`` in cells; 0: what is left. ``drop``: the higher, the sooner it goes when there is no room."""
+    """``width`` in cells; 0: what is left. ``drop``: the higher, the sooner it goes when there is no room.
+
+    ``middle``: a text that is too long is cut in its middle.
+    """
 
     name: str
     width: int = 0
     right: bool = False
     drop: int = 0
+    middle: bool = False
 
 
 @dataclass(frozen=True)
@@ -377,7 +381,7 @@ class Rows(ScrollView, can_focus=True):
             else:
                 segments.append(Segment("  ", plain))
             first = False
-            segments.append(Segment(fit(text, size, right=column.right), style_of(cell.tone)))
+            segments.append(Segment(fit(text, size, right=column.right, middle=column.middle), style_of(cell.tone)))
         used = sum(cell_len(segment.text) for segment in segments)
         segments.append(Segment(" " * max(0, width - used), plain))
         return Strip(segments).crop(0, width)
