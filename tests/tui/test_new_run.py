@@ -14,6 +14,7 @@ from vmlab_tui.base.paths import Store
 from vmlab_tui.runs.client import get_run
 from vmlab_tui.spec.profile import load_profile
 from vmlab_tui.tui.app import LabApp
+from vmlab_tui.tui.screens.activity import ActivityScreen
 from vmlab_tui.tui.screens.newrun import NewRunScreen
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_fields import FormLine
@@ -213,6 +214,49 @@ async def test_a_missing_image_is_offered_to_be_built(
         await until(pilot, lambda: "! " in text(pilot) and not screen._busy)
         assert screen.stage == "form"
         assert line(screen, "env.PLACE").value == "world"
+
+
+async def test_a_build_that_fails_leaves_the_form_as_it_was(lab_store: Store, here: Path) -> None:
+    (here / "images").mkdir()
+    (here / "images/made.yaml").write_text("schema: 1\nname: made\nsuite: no-such-suite\ntimeout: 30s\n")
+    (here / "profiles/small.yaml").write_text(PROFILE.replace("image: tiny", "image: made"))
+    async with LabApp().run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, "small")
+        fill(screen, "env.API_TOKEN", HUSH)
+        fill(screen, "env.PLACE", "world")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "Build it now?" in text(pilot), 30)
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ActivityScreen), 20)
+        await until(pilot, lambda: "failed" in text(pilot).splitlines()[0], 60)
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is screen and not screen._busy)
+        assert screen.stage == "form"
+        assert "! there is no image 'made'" in text(pilot)
+        assert line(screen, "env.API_TOKEN").value == HUSH
+
+
+async def test_hostile_profiles_keep_the_screen_in_shape(made_up: Path) -> None:
+    evil = "a\x1b]0;evil\x07[@click=app.quit]go[bold red]\u202e"
+    (made_up / f"profiles/{evil}.yaml").write_text(f"schema: 1\nname: '[/x]'\nfoo[/y]: '{evil}'\n")
+    (made_up / "profiles/fair.yaml").write_text(
+        PROFILE.replace("A small one", "'[@click=app.quit]go[/] [/red]'").replace("greet", "'[/greet]'")
+    )
+    async with LabApp().run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        assert "a[@click=app.quit]go[" in text(pilot)
+        for _ in range(4):
+            await pilot.press("down")
+            await pilot.pause(0.3)
+            assert not {sign for sign in text(pilot) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
+        assert "[@click=app.quit]go[/]" in text(pilot)
+        for y in range(3, 22):
+            await pilot.click(offset=(30, y))
+        assert pilot.app.screen is screen
+        screen.query_one("#search", Input).value = evil
+        await pilot.press("enter")
+        await pilot.pause(0.3)
+        assert not {sign for sign in text(pilot) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
 
 
 async def test_preflight_refuses_with_what_to_do(lab_store: Store, tiny_image: str, here: Path) -> None:

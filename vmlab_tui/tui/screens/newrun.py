@@ -7,7 +7,6 @@ import os
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, VerticalScroll
@@ -99,6 +98,8 @@ class NewRunScreen(Screen[None]):
 
     async def on_mount(self) -> None:
         self._stage("pick")
+        for widget in self.query("#profiles, Details"):
+            widget.can_focus = False  # letters are for the search line
         self.query_one("#search", Input).focus()
         self._begin(self._find(), "looking for profiles ...")
 
@@ -418,11 +419,6 @@ class NewRunScreen(Screen[None]):
     def action_page(self, by: int) -> None:
         if self.stage == "pick":
             self.query_one(Rows).action_page(by)
-
-    def on_key(self, event: events.Key) -> None:
-        """A list under the search line takes letters as the search line does."""
-        if self.stage == "pick" and event.is_printable and not self.query_one("#search").has_focus:
-            self.query_one("#search").focus()
 
 
 def _is_path(typed: str) -> bool:

@@ -18,7 +18,7 @@ from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.screens.base import VerbScreen, verb_bindings
 from vmlab_tui.tui.screens.run_logs import RunLogs
-from vmlab_tui.tui.screens.run_panes import PANES, PaneLine
+from vmlab_tui.tui.screens.run_panes import PANES, PaneLine, put
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.keyline import KeyLine
@@ -177,7 +177,7 @@ class RunScreen(VerbScreen):
             room -= cell_len(shown) + 3
             style = "bold" if not number else _STYLES.get(tone, "")
             pieces.append(Content.styled(shown, style) if style else Content(shown))
-        self.query_one("#head", Static).update(Content("   ").join(pieces))
+        put(self.query_one("#head", Static), Content("   ").join(pieces))
 
     def _show_steps(self) -> None:
         from vmlab_tui.tui.runview import at_work, followed, rows
@@ -197,7 +197,7 @@ class RunScreen(VerbScreen):
         now = self.query_one("#now", Static)
         text = at_work(self.view, self.size.width - 2)
         now.display = bool(text)
-        now.update(Content(text))
+        put(now, Content(text))
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -237,15 +237,9 @@ class RunScreen(VerbScreen):
             lines = ending(self.view, self._end, room, output=narrow)
         width = self.size.width
         widget.display = bool(lines) and not (self.has_class("-narrow") and self.has_class("-log"))
-        widget.update(
-            Content("\n").join(
-                [
-                    Content.styled(shown, _STYLES[tone]) if tone else Content(shown)
-                    for text, tone in lines
-                    if (shown := fit(text, width).rstrip()) or True
-                ]
-            )
-        )
+        shown = [(fit(text, width).rstrip(), tone) for text, tone in lines]
+        told = [Content.styled(text, _STYLES[tone]) if tone else Content(text) for text, tone in shown]
+        put(widget, Content("\n").join(told), layout=True)
 
     def on_resize(self) -> None:
         self._head()

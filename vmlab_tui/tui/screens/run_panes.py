@@ -23,16 +23,23 @@ PANES: tuple[tuple[str, str], ...] = (
 """(id, name) of a run's logs, in the order in which tab goes through them."""
 
 
+def put(widget: Static, content: Content, *, layout: bool = False) -> None:
+    """Show ``content`` unless it is there already: news of a run come many times a second."""
+    now = widget.content
+    if not (isinstance(now, Content) and (now.plain, now.spans) == (content.plain, content.spans)):
+        widget.update(content, layout=layout)
+
+
 class PaneTab(Static):
     """The name of one log; a click shows it."""
 
     def __init__(self, ident: str, name: str) -> None:
-        super().__init__("", classes="pane-tab")
+        super().__init__(Content(f" {name} "), classes="pane-tab")
         self.ident = ident
         self._name_shown = name
 
     def mark(self, here: bool) -> None:
-        self.update(Content(f"[{self._name_shown}]" if here else f" {self._name_shown} "))
+        put(self, Content(f"[{self._name_shown}]" if here else f" {self._name_shown} "))
         self.set_class(here, "here")
 
     def on_click(self, event: events.Click) -> None:
@@ -89,4 +96,4 @@ class PaneLine(Widget):
                 room -= len(text) + 2
         shown = fit(title, min(room, cell_len(title))) if room > 8 else ""
         told = "  ".join(one for one in (shown, *kept) if one)
-        self.query_one("#pane-title", Static).update(Content(told))
+        put(self.query_one("#pane-title", Static), Content(told))
