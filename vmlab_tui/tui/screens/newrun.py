@@ -15,12 +15,12 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input, Select, Static
 from textual.worker import Worker
 
-from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.tui.filtering import pick
 from vmlab_tui.tui.front import Activity, ScreenFront
-from vmlab_tui.tui.screens.run_fields import FormLine, plan_text, profile_lines
+from vmlab_tui.tui.screens.run_fields import CleanInput, FormLine, plan_text, profile_lines
 from vmlab_tui.tui.screens.run_form import Form, Wanted, make_form, read_form
 from vmlab_tui.tui.widgets.details import Details
 from vmlab_tui.tui.widgets.keyline import KeyLine
@@ -84,7 +84,8 @@ class NewRunScreen(Screen[None]):
         yield Static("", id="head")
         with ContentSwitcher(initial="pick"):
             with Container(id="pick"):
-                yield Input(placeholder="type to find a profile, or a file's path", id="search", compact=True)
+                hint = "type to find a profile, or a file's path"
+                yield CleanInput(placeholder=hint, id="search", compact=True)
                 with Horizontal(id="lists"):
                     columns = (Column("profile", 24), Column("from", 8, drop=2), Column("what it is", drop=1))
                     yield Rows(columns, id="profiles", empty="looking for profiles ...")
@@ -309,12 +310,12 @@ class NewRunScreen(Screen[None]):
         return outcome
 
     async def _plan(self) -> None:
-        from vmlab_tui.runs.prepare import MissingImage
-
         try:
             outcome = await self._verb(self._args(plan=True))
-        except MissingImage as error:
-            if not await self._built(error.name):
+        except Refused as error:
+            from vmlab_tui.runs.prepare import MissingImage  # by now the other thread has imported it
+
+            if not isinstance(error, MissingImage) or not await self._built(error.name):
                 raise
             outcome = await self._verb(self._args(plan=True))
         self._refused = bool(outcome.exit)

@@ -21,6 +21,7 @@ from textual.widgets import Button, Input, Static
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
+from vmlab_tui.tui.screens.run_fields import CleanInput
 
 if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
@@ -46,7 +47,7 @@ class SaveDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog form"):
             yield Static(Content(f"Save {self._title} in"), id="question")
-            yield Input(self._suggestion, id="path", compact=True, select_on_focus=False)
+            yield CleanInput(self._suggestion, id="path", compact=True, select_on_focus=False)
             with Horizontal(classes="buttons"):
                 yield Button(Content("Cancel (esc)"), id="no")
                 yield Button(Content("Save (enter)"), id="yes", variant="primary")

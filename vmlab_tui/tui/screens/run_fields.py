@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 _FINDINGS = {"ok": ("ok", ""), "warn": ("warning", "$text-warning"), "refuse": ("REFUSED", "$text-error")}
 
 
+class CleanInput(Input):
+    """A line in which only what can be shown safely stands, whatever is pasted; secrets are never shown."""
+
+    def validate_value(self, value: str) -> str:
+        if self.password or value.isprintable():
+            return value
+        return "".join(sign for sign in value if sign.isprintable())
+
+
 class FormLine(Horizontal):
     """A field of the form with its label."""
 
@@ -35,7 +44,7 @@ class FormLine(Horizontal):
             choices = [(Content(shown), value) for shown, value in one.choices]
             yield Select(choices, value=one.value, allow_blank=False, compact=True)
         else:
-            yield Input(one.value, placeholder=one.hint, password=one.secret, compact=True)
+            yield CleanInput(one.value, placeholder=one.hint, password=one.secret, compact=True)
 
     @property
     def control(self) -> Widget:
