@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from vmlab_tui.tui.screens.base import AreaScreen, verb_bindings
+from vmlab_tui.tui.screens.firststart import Offer, wanted
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.widgets.details import Details
 from vmlab_tui.tui.widgets.rows import Column, Row, Rows
@@ -24,6 +25,7 @@ class LabArea(AreaScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         *verb_bindings("lab"),
         Binding("y", "copy", "copy", show=False, tooltip="Copy a name, path, address or uuid"),
+        Binding("f", "first_run", "first run", tooltip="Build debian-12, then run the quickstart on it"),
         Binding("escape", "back", "back", show=False, tooltip="Back to the list; take marks away"),
     ]
     CSS = """
@@ -32,6 +34,7 @@ class LabArea(AreaScreen):
         &.-narrow Details { display: none; }
         &.-narrow.-details Details { display: block; width: 1fr; border-left: none; }
         &.-narrow.-details Rows { display: none; }
+        &.-offer Horizontal { display: none; }
     }
     """
 
@@ -47,6 +50,7 @@ class LabArea(AreaScreen):
             Column("size", 6, right=True, drop=2),
             Column("lease", 13, drop=1),
         )
+        yield Offer()
         with Horizontal():
             yield Rows(columns, id="lab", markable=True, empty="looking ...")
             yield Details()
@@ -54,6 +58,7 @@ class LabArea(AreaScreen):
     def on_mount(self) -> None:
         super().on_mount()
         self.app.hub.lab_changed.subscribe(self, self._show)
+        self.app.hub.runs_changed.subscribe(self, self._offer)
         self.set_interval(5, self._show)  # ages
         self._show()
 
@@ -68,6 +73,28 @@ class LabArea(AreaScreen):
         rows = tree(found, () if self.filtering else self._folded)
         self.show_rows(self.query_one(Rows), rows, "nothing here yet: n starts a run")
         self._detail(self.query_one(Rows).cursor)
+        self._offer()
+
+    def _offer(self, _: object = None) -> None:
+        """As long as there is nothing of ours, the way to a first run stands above the list, or for it."""
+        shown = wanted(self.app)
+        offer, rows = self.query_one(Offer), self.query_one(Rows)
+        had = offer.has_focus
+        alone = not rows.rows and not self.filtering
+        offer.show(shown, alone=alone)
+        self.set_class(shown and alone, "-offer")
+        if had and not (shown and alone):
+            rows.focus()
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "first_run":
+            return wanted(self.app)
+        return super().check_action(action, parameters)
+
+    def action_first_run(self) -> None:
+        """Build the image that ships, and run the profile that ships on it."""
+        self.query_one(Offer).action_begin()
 
     def _detail(self, row: Row | None) -> None:
         found = self.app.hub.inventory
