@@ -87,9 +87,12 @@ async def test_a_run_is_something(bare: Path) -> None:
         assert "There is no image" not in text(app)
 
 
-async def test_a_build_that_fails_is_told_and_the_offer_stays(bare: Path) -> None:
-    folder = bare.parent / "config" / "images"
-    folder.mkdir(parents=True)
+async def test_a_build_that_fails_is_told_and_the_offer_stays(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "images"
+    folder.mkdir()
     (folder / "debian-12.yaml").write_text("schema: 1\nname: debian-12\nsuite: Bookworm!\n")
     async with opened() as (app, pilot):
         await pilot.press("enter")
