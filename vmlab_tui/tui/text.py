@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.cells import cell_len, chop_cells
 
-
 _TAIL = 6
 
 
