@@ -40,8 +40,8 @@ def test_from_a_failing_run_into_the_vm_and_back(tiny_image: str, tmp_path: Path
     path = tmp_path / "fails.yaml"
     path.write_text(
         HEAD.format(image=tiny_image)
-        + "steps:\n  - name: breaks\n    run: |\n      echo about to break\n      echo 'E: no such thing' >&2\n"
-        "      exit 3\non_fail: keep\n"
+        + "steps:\n  - name: breaks\n    run: |\n      echo about to break\n"
+        "      echo 'E: no such thing' >&2\n      exit 3\non_fail: keep\n"
     )
     with vmlab() as term:
         term.sees("tiny")

@@ -113,7 +113,8 @@ async def _carry_out(
         activity.problem = clean(error.message), clean(error.hint)
     except asyncio.CancelledError:
         state = "cancelled"
-        app.tell(f"{activity.title}: cancelled")
+        if not app.watches(activity):
+            app.tell(f"{activity.title}: cancelled")
     except Exception as error:
         activity.problem = (
             f"{activity.title}: {type(error).__name__}: {clean(str(error))}",

@@ -34,9 +34,9 @@ class ActivityScreen(Screen[None]):
     ]
     CSS = """
     ActivityScreen {
-        #parts { width: 38; height: 100%; border-right: solid $panel; }
+        #parts { width: 46; height: 100%; border-right: solid $panel; scrollbar-gutter: stable; }
         #phases, #problem { height: auto; padding: 0 1; }
-        #problem { display: none; border: round $error; margin: 1; }
+        #problem { display: none; border: round $error; }
         #problem.-shown { display: block; }
         LogView { width: 1fr; height: 100%; padding: 0 1; }
         &.-narrow #both { layout: vertical; }
@@ -53,7 +53,7 @@ class ActivityScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static("", classes="title", id="head")
         with Horizontal(id="both"):
-            with VerticalScroll(id="parts", can_focus=False):
+            with VerticalScroll(id="parts"):
                 yield Static("", id="phases")
                 yield Static("", id="problem")
             yield LogView(empty="nothing was written yet", id="log")
@@ -81,7 +81,7 @@ class ActivityScreen(Screen[None]):
             f"  {duration(int(one.seconds)) if one.seconds >= 60 else f'{int(one.seconds)} s'}",
         )
         self.query_one("#head", Static).update(head)
-        width = max(20, self.query_one("#parts").size.width - 3)
+        width = max(20, self.query_one("#parts").scrollable_content_region.width - 2)
         lines = [self._line(phase, width) for phase in one.phases]
         if not lines:
             lines = [Content(clean_line(one.status) or ("" if one.over else "getting ready ..."))]
@@ -89,7 +89,10 @@ class ActivityScreen(Screen[None]):
         message, hint = one.problem
         problem = self.query_one("#problem", Static)
         if message and not problem.has_class("-shown"):
-            problem.update(Content(message + (f"\n\nWhat to do:\n{hint}" if hint else "")))
+            # first what to do: the rest may not fit, and stands in the log as well
+            first, _, rest = message.partition("\n")
+            told = "\n".join(filter(None, (first, hint and f"What to do: {hint}", rest)))
+            problem.update(Content(told))
             problem.add_class("-shown")
 
     def _line(self, phase: Phase, width: int) -> Content:

@@ -92,6 +92,7 @@ class RunScreen(VerbScreen):
         self._auto = ""
         self._following = True
         self._logs = RunLogs()
+        self._keys_for: object = None
         self._watching: Future[None] | None = None
 
     def compose(self) -> ComposeResult:
@@ -149,7 +150,7 @@ class RunScreen(VerbScreen):
         self._show_steps()
         self._show_log()
         self._look()
-        self.refresh_bindings()
+        self._keys_moved()
 
     def _tell_problem(self) -> None:
         if self.view is None:
@@ -265,7 +266,7 @@ class RunScreen(VerbScreen):
 
     def on_log_view_status(self, event: LogView.Status) -> None:
         self._show_panes()
-        self.refresh_bindings()
+        self._keys_moved()
 
     def on_log_view_open_in_pager(self, event: LogView.OpenInPager) -> None:
         from vmlab_tui.tui.screens.run_export import open_in_pager
@@ -298,7 +299,7 @@ class RunScreen(VerbScreen):
             self._auto = cursor.key if self._following else self._auto
         if self.pane == "step":
             self._show_log()
-        self.refresh_bindings()
+        self._keys_moved()
 
     def on_rows_opened(self, event: Rows.Opened) -> None:
         self.pane = "step"
@@ -359,6 +360,18 @@ class RunScreen(VerbScreen):
             self.call_after_refresh(self._show_end)
         else:
             self.app.pop_screen()
+
+    def _keys_moved(self) -> None:
+        """Work out anew which keys there are, if what they depend on has changed: it takes milliseconds."""
+        from vmlab_tui.tui.runview import attempts, possible
+
+        view, log = self.view, self.query_one(LogView)
+        known = [possible(view, one) for one in ("ssh", "vm.show", "runs.resume", "runs.end")] if view else []
+        tried = attempts(view, self._number) > 1 if view else False
+        sign = (known, self.problem, tried, log.status.hits is None, log.source is None)
+        if sign != self._keys_for:
+            self._keys_for = sign
+            self.refresh_bindings()
 
     # -- verbs -----------------------------------------------------------------------------------
 

@@ -381,7 +381,8 @@ class Rows(ScrollView, can_focus=True):
             else:
                 segments.append(Segment("  ", plain))
             first = False
-            segments.append(Segment(fit(text, size, right=column.right, middle=column.middle), style_of(cell.tone)))
+            shown = fit(text, size, right=column.right, middle=column.middle)
+            segments.append(Segment(shown, style_of(cell.tone)))
         used = sum(cell_len(segment.text) for segment in segments)
         segments.append(Segment(" " * max(0, width - used), plain))
         return Strip(segments).crop(0, width)
