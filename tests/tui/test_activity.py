@@ -19,6 +19,8 @@ from vmlab_tui.tui.dispatch import perform
 from vmlab_tui.tui.screens.activity import ActivityScreen
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog, FormDialog
 from vmlab_tui.tui.screens.pick import PickDialog
+from vmlab_tui.tui.screens.run_export import SaveDialog
+from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.verbs.registry import by_id
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb
 
@@ -119,6 +121,18 @@ async def test_cancelling_asks_and_waits_for_the_clearing_away(app: LabApp) -> N
         await until(pilot, lambda: "cancelled" in text_of(app, "#head"))
         assert Dig.cleared
         assert "--  dig" in text_of(app, "#phases")
+
+
+async def test_the_output_can_be_saved(app: LabApp, tmp_path: Path) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await dug(app, pilot)
+        await until(pilot, lambda: app.screen.query_one(LogView).status.lines)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, SaveDialog))
+        app.screen.query_one(Input).value = str(tmp_path / "saved.log")
+        await pilot.press("enter")
+        await until(pilot, lambda: (tmp_path / "saved.log").exists())
+        assert (tmp_path / "saved.log").read_text() == "a stone red [/x]\n"
 
 
 async def test_a_failure_stands_where_one_looks(app: LabApp) -> None:

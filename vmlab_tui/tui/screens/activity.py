@@ -136,6 +136,18 @@ class ActivityScreen(Screen[None]):
             self._draw()
             one.cancel()
 
+    def on_log_view_open_in_pager(self, event: LogView.OpenInPager) -> None:
+        from vmlab_tui.tui.screens.run_export import open_in_pager
+
+        work = open_in_pager(self.app, event.source, self.activity.title)
+        self.app.run_worker(work, group="pager", exit_on_error=False)
+
+    def on_log_view_save_log(self, event: LogView.SaveLog) -> None:
+        from vmlab_tui.tui.screens.run_export import save_log
+
+        work = save_log(self.app, event.source, self.activity.title)
+        self.app.run_worker(work, group="save", exit_on_error=False)
+
     def on_log_view_copy_line(self, event: LogView.CopyLine) -> None:
         self.app.copy_to_clipboard(event.text)
         self.app.tell("copied one line")
