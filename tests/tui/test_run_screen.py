@@ -498,3 +498,14 @@ async def test_one_resize_keeps_what_was_looked_at(made: MadeRun) -> None:
         await until(pilot, lambda: screen.query_one(Rows).size.width > 70)
         await asyncio.sleep(0)
         assert "FAILED" in end(screen)
+
+
+async def test_what_the_screen_covers_does_not_make_it_repaint(made: MadeRun) -> None:
+    made.failed()
+    async with LabApp().run_test(size=NARROW) as pilot:
+        screen = await opened(pilot, made.id)
+        assert not pilot.app._background_screens
+        await until(pilot, lambda: "X" in bindings(screen))
+        await pilot.press("X")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
+        assert pilot.app._background_screens[-1:] == [screen]
