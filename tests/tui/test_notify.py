@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.widgets import Static
 
 from tests.support.hostile import TEXTS
 from tests.tui.conftest import opened, text, until
@@ -111,9 +112,10 @@ async def test_bad_settings_are_told_with_their_line_and_the_defaults_hold(lab_d
     config.write_text("schema: 1\ntheme: drak\n")
     async with opened() as (app, pilot):
         await until(pilot, lambda: isinstance(app.screen, MessageDialog))
-        shown = "".join(text(app).replace("│", " ").split())  # wherever the lines are broken
-        assert "config.yaml:2:8" in shown
-        assert "didyoumean'dark'?" in shown
+        shown = str(app.screen.query_one("#message", Static).render())
+        assert f"{config}:2:8: theme: found 'drak'" in shown
+        assert "did you mean 'dark'?" in shown
+        assert "until then the defaults hold" in text(app)
         await pilot.press("escape")
         await pilot.pause()
         assert app.theme == "textual-dark"

@@ -82,7 +82,7 @@ class Hub:
             to_ui(
                 self._app.show_error,
                 clean(error.message),
-                clean(error.hint) or "until then, the defaults hold",
+                clean(error.hint) or "correct it; until then the defaults hold",
             )
         to_ui(self._app.take_settings, settings)
         to_ui(self._set_lab, lab)
