@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import random
 import select
 import signal
 import statistics
@@ -48,6 +49,12 @@ with open(sys.argv[1], "ab", buffering=0) as log:
         log.write(b"".join(line % number for number in range(count, count + 3000)))
         count += 3000
         time.sleep(max(0, begun + count * 72 / 20e6 - time.monotonic()))
+"""
+
+
+_VM = """
+<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64'>hvm</type></os></domain>
 """
 
 
@@ -103,14 +110,13 @@ def screen(*argv: str, **env: str) -> Iterator[Screen]:
         shown.close()
 
 
-def keys(shown: Screen, count: int, seconds: float = 1e9) -> list[float]:
-    """Milliseconds from `?` to the list of keys on the screen, so many times."""
+def keys(shown: Screen, name: bytes, count: int, seconds: float = 1e9) -> list[float]:
+    """Milliseconds from an arrow key to the moved cursor on the screen, to and from the row of ``name``."""
     times: list[float] = []
     limit = time.monotonic() + seconds
     while len(times) < count and time.monotonic() < limit:
-        times.append(shown.key(b"?", b"Keys that work here"))
-        os.write(shown.master, b"\x1b")
-        shown.drain(0.25)
+        times.append(shown.key(b"\x1b[B" if len(times) % 2 else b"\x1b[A", name))
+        shown.drain(0.05 + 0.1 * random.random())  # people do not type in time with anything
     return times
 
 
@@ -164,20 +170,24 @@ def busy_keys(root: Path, count: int) -> list[float]:
         shown.drain(0.5)
         shown.key(b"\r", b"unpacking package")
         shown.drain(1)
-        return keys(shown, count)
+        return keys(shown, b"install desktop", count)
 
 
 def hung_host(root: Path) -> tuple[list[float], float, float]:
     """Key to paint while libvirtd stands still for 15 s; seconds until that shows, and until all is right."""
     with own_daemon() as daemon:
+        for name in ("web-1", "web-2"):
+            (root / "vm.xml").write_text(_VM.format(name=name))
+            subprocess.run(["virsh", "-q", "-c", daemon.uri, "define", root / "vm.xml"], check=True)
         env = {"VMLAB_STORE": str(root / "hung"), "LIBVIRT_DEFAULT_URI": daemon.uri}
         with screen("-m", "vmlab_tui", **env) as shown:
-            shown.wait(b" ok", 30)
+            shown.wait(b"web-2", 30)
+            os.write(shown.master, b"\x1b[F")
             shown.drain(1)
             daemon.signal(signal.SIGSTOP)
             begun = time.monotonic()
             said = shown.wait(b"busy", 15) - begun
-            times = keys(shown, 1000, 15 - (time.monotonic() - begun))
+            times = keys(shown, b"web-2", 1000, 15 - (time.monotonic() - begun))
             daemon.signal(signal.SIGCONT)
             begun = time.monotonic()
             shown.seen = b""

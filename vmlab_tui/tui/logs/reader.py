@@ -13,6 +13,10 @@ from vmlab_tui.tui.logs.tidy import Line
 
 TELL = 1 / 15
 """Seconds between two tellings of news."""
+TELL_RUSHING = 1 / 7
+"""The same while lines rush by."""
+_RUSH = 500
+"""Lines between two tellings from which on they rush by."""
 _KEEP = 2000
 _GONE = Line("")
 
@@ -88,11 +92,12 @@ class Reader:
     def _main(self) -> None:
         told = 0.0
         news = False
+        shown = 0
         seen: tuple[LogSource | None, int, int] = (None, 0, 0)
         while True:
             with self._cond:
                 if not (self._asked or self._poke or self._ended):
-                    self._cond.wait(max(0.0, told + TELL - time.monotonic()) if news else None)
+                    self._cond.wait(max(0.01, told + TELL - time.monotonic()) if news else None)
                 if self._ended:
                     return
                 source, asked, poke = self._source, self._asked, self._poke
@@ -109,8 +114,9 @@ class Reader:
                 if more:
                     with self._cond:
                         self._poke = True
-            if news and time.monotonic() - told >= TELL:
-                told, news = time.monotonic(), False
+            # lines that rush by faster than anyone reads are drawn less often: the keys get that time
+            if news and time.monotonic() - told >= (TELL if source.count - shown < _RUSH else TELL_RUSHING):
+                told, news, shown = time.monotonic(), False, source.count
                 self._fill(source, max(0, source.count - self.tail), source.count)
                 self._tell()
 

@@ -60,9 +60,12 @@ class KeysScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog keys"):
             yield Static(Content("Keys that work here"), id="question")
+            told = [
+                Content.assemble((fit(keys, _WIDE), "bold $text-accent"), " ", text)
+                for keys, text in self._lines
+            ]
             with VerticalScroll(can_focus=True):
-                for keys, text in self._lines:
-                    yield Static(Content.assemble((fit(keys, _WIDE), "bold $text-accent"), " ", text))
+                yield Static(Content("\n").join(told))
             yield Static(Content("esc closes; arrows scroll"), classes="hint-head")
 
     def on_mount(self) -> None:
