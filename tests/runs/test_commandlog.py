@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from pathlib import Path
+
+import pytest
 
 from vmlab_tui.base import commands
 from vmlab_tui.base.paths import Store
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.runs.commandlog import FILE, recent
+
+
+@pytest.fixture(autouse=True)
+def nothing_run_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just begun: other tests' commands are none of ours."""
+    monkeypatch.setattr(commands, "_recent", deque(maxlen=500))
 
 
 def lab(tmp_path: Path) -> Lab:
