@@ -137,7 +137,7 @@ class RunScreen(VerbScreen):
 
     def _take(self, news: FollowView) -> None:
         """The run has moved on, or cannot be read any more."""
-        if not self.is_attached:
+        if not self._there:
             return
         before, self.problem = self.view, news.problem
         self.view = news.run or self.view
@@ -218,14 +218,14 @@ class RunScreen(VerbScreen):
         self.app.backend.submit(read())
 
     def _looked(self, number: int, found: Ending) -> None:
-        if number > self._answered and self.is_attached:  # an answer to an older question comes too late
+        if number > self._answered and self._there:  # an answer to an older question comes too late
             self._answered, self._end = number, found
             self._show_end()
 
     def _show_end(self) -> None:
         from vmlab_tui.tui.runview import ending
 
-        if not self.is_attached:
+        if not self._there:
             return
         widget = self.query_one("#ending", Static)
         lines: list[Said] = []
@@ -242,6 +242,11 @@ class RunScreen(VerbScreen):
         told = [Content.styled(text, _STYLES[tone]) if tone else Content(text) for text, tone in shown]
         put(widget, Content("\n").join(told), layout=True)
 
+    @property
+    def _there(self) -> bool:
+        """Whether the screen has its parts: what is told meanwhile may come when it is being closed."""
+        return self.is_attached and bool(self.query(LogView))
+
     def on_resize(self) -> None:
         self._head()
         self.call_after_refresh(self._show_end)
@@ -250,7 +255,7 @@ class RunScreen(VerbScreen):
 
     def _show_log(self) -> None:
         """Put the pane's log for the row under the cursor into the view."""
-        if self.view is None:
+        if self.view is None or not self._there:
             return
         row = self.query_one(Rows).cursor
         shown = self._logs.choose(self.view, self.pane, row.key if row else "")
