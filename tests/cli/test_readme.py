@@ -78,3 +78,19 @@ def test_its_files_exist() -> None:
     root = Path(__file__).parents[2]
     for name in set(re.findall(r"script/[a-z]+", TEXT)):
         assert (root / name).is_file(), name
+
+
+def test_its_pictures_exist() -> None:
+    root = Path(__file__).parents[2]
+    named = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", TEXT)
+    assert len(named) >= 3
+    for _, name in named:
+        assert (root / name).read_text().lstrip().startswith("<svg"), name
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("screenshots/*.svg")), ids=lambda path: path.stem
+)
+def test_a_picture_fetches_nothing(path: Path) -> None:
+    addresses = re.findall(r"""(?:url\(|href=|src=)["']?([^"')]+)""", path.read_text())
+    assert [one for one in addresses if not one.startswith("#")] == []
