@@ -22,7 +22,10 @@ async def test_a_foreign_vm_is_shown_as_such_and_touched_only_after_a_yes(lab_di
         row = find_row(lines(app), "test ")
         assert "VM on" in row
         assert "foreign" in row
-        await pilot.press("end", "p")
+        await pilot.press("end", "space")
+        await pilot.pause()
+        assert "(1 marked)" in text(app)
+        await pilot.press("escape", "end", "p")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         assert "foreign" in text(app)
         assert app.focused is not None and app.focused.id == "no"
@@ -153,6 +156,7 @@ async def test_the_commands_really_run_are_told_as_one_would_type_them(lab_dir: 
         await until(pilot, lambda: "VM paused" in text(app))
         await pilot.press("at")
         await until(pilot, lambda: "virsh -c test:///default suspend" in text(app))
+        assert "virsh suspend" in text(app)  # in the list without what all of them have in common
         await pilot.press("y")
         assert app.clipboard.startswith("virsh -c test:///default suspend")
         await pilot.press("escape")

@@ -58,6 +58,9 @@ async def test_a_vm_from_its_live_run_to_its_end(
     # a step is in flight: harmless things are done by the worker, nothing is taken away from under it
     await ok(lab_store, "pause", name)
     assert await host.power(uuid) is Power.PAUSED
+    silent = await vmlab(lab_store, "ssh", name, "--", "true")
+    assert silent.status == 4
+    assert "is paused" in silent.err
     await ok(lab_store, "unpause", name)
     await ok(lab_store, "snapshot", "create", name, "mid", "--description", "while it waits")
     refused = await vmlab(lab_store, "snapshot", "revert", name, "mid", "--yes")

@@ -50,6 +50,7 @@ def ssh_argv(
         "PermitLocalCommand": "no",
         "ControlMaster": "no",
         "ControlPath": "none",
+        "ConnectTimeout": "30",
         "ServerAliveInterval": "15",
         "LogLevel": "ERROR",
     }

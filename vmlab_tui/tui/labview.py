@@ -64,7 +64,7 @@ def _row(node: Node, key: str, fold: bool | None) -> Row:
     elif isinstance(thing, Snapshot):
         told = "snap +mem" if thing.memory else "snap disk"
         cells = (
-            Cell(clean_line(thing.name) + (" (now)" if thing.current else "")),
+            Cell(clean_line(thing.name) + (" (current)" if thing.current else "")),
             Cell(told, "accent"),
             Cell(""),
             Cell(since(thing.created), "dim"),

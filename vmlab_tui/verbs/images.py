@@ -103,7 +103,7 @@ class ImageRemove(Verb):
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
         _refuse_if_used(image, await users_of(ctx, image))
         path = image_file(ctx.lab.store, image)
-        return Preview((f"image {image.name} is removed",), (f"file {path}, {size(image.disk_size)}",))
+        return Preview((f"image {image.name} will be removed",), (f"file {path}, {size(image.disk_size)}",))
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.images.store import get_image, remove_image

@@ -16,6 +16,8 @@ from vmlab_tui.verbs.words import left, local, table
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from vmlab_tui.runs.client import RunView
+
 
 class RunsWait(Verb):
     """Follow a run until it has ended; the exit code is the run's."""
@@ -122,13 +124,24 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
         how = self._how(args, live=view.live)
         if how == "keep" or (how == "table" and view.plan.on_fail != "destroy"):
-            return Preview((f"VM {view.plan.vm.name} will be kept",))
+            return Preview(
+                (*self._ends(view), f"VM {view.plan.vm.name} will be kept; ending it again removes it")
+            )
         async with ctx.host(readonly=True) as host:
             things = await client.owned(host, view)
         if not things:
             return Preview(("nothing of it exists any more",))
         loses = tuple(f"{thing.what} {thing.detail or thing.id}" for thing in things if thing.what != "file")
-        return Preview((f"everything that run {view.run_id} made is removed",), loses)
+        return Preview((*self._ends(view), f"everything that run {view.run_id} made will be removed"), loses)
+
+    @staticmethod
+    def _ends(view: RunView) -> tuple[str, ...]:
+        """That a run which goes on is stopped, and where."""
+        if not view.live:
+            return ()
+        at = view.state.current
+        where = f" at step {at.number:02}" if at else ""
+        return (f"run {view.run_id} goes on and will be ended{where}",)
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.lab.leases import whoami
@@ -139,7 +152,8 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
         result = await client.end(ctx.lab, view.run_id, how, whoami())
         removed = [(thing.what, thing.id) for thing in result.removed]
         if result.asked:
-            ctx.front.say(f"asked run {view.run_id} to end ({how})")
+            words = {"table": f"as it says itself: on_fail {view.plan.on_fail}", "keep": "and keep its VM"}
+            ctx.front.say(f"asked run {view.run_id} to end, {words.get(how, 'and remove its VM')}")
             async for event in client.follow(ctx.lab, view.run_id, since=view.state.seq):
                 if event.kind == "removed":
                     removed.append((str(event.data["what"]), str(event.data["id"])))

@@ -87,7 +87,7 @@ A VM whose disk or firmware cannot have snapshots is refused with the reason."""
     )
     areas = ("lab",)
     key = "m"
-    label = "mark"
+    label = "snapshot"
     confirms = True
     asks = ("snapshot", "description")
     params = (
@@ -219,7 +219,7 @@ that were taken after it stay."""
         await remember(ctx, args, [vm])
         assert vm.domain is not None
         children = [clean_line(one.name, 60) for one in vm.domain.snapshots if one.parent == snapshot.name]
-        lines = [f"a snapshot of {label(vm)} is deleted; the VM itself stays as it is"]
+        lines = [f"a snapshot of {label(vm)} will be deleted; the VM itself stays as it is"]
         if children:
             lines.append(f"snapshots taken after it stay: {', '.join(children[:6])}")
         return Preview(tuple(lines), (f"snapshot {told(snapshot)}",))

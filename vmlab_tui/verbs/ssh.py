@@ -57,6 +57,11 @@ The exit code is the command's own; 255 means that SSH itself failed."""
             if await host.domain(uuid) is None:
                 raise LabError(f"VM {endpoint.label} has no domain: it is gone", hint="vmlab runs list")
             power = await host.power(uuid)
+        if power is Power.PAUSED:
+            raise LabError(
+                f"VM {endpoint.label} is paused: nothing in it answers",
+                hint=f"vmlab unpause {endpoint.label}   # then once more",
+            )
         if power in (Power.OFF, Power.CRASHED):
             raise LabError(
                 f"VM {endpoint.label} is {power.value}",

@@ -62,7 +62,7 @@ VMs without a lease of ours are never deleted."""
                 if vm.lease is None:
                     lines.append(f"{label(vm)} is foreign and stays")
                     continue
-                lines.append(f"{label(vm)} is deleted")
+                lines.append(f"{label(vm)} will be deleted")
                 folder = run_folder(ctx.lab, vm)
                 if folder and is_locked(folder / LOCK):
                     loses.append(f"run {folder.name}, which is at work on it")

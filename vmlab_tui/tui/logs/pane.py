@@ -61,7 +61,7 @@ class LogPane(ScrollView, can_focus=True):
         &> .logview--hit { text-style: reverse; }
         &> .logview--error { color: $text-error; text-style: bold; }
         &> .logview--current { text-style: bold; }
-        &> .logview--dim { color: $text-muted; }
+        &> .logview--dim { text-style: dim; }
     }
     """
 

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from vmlab_tui.verbs.verb import Verb
 
 
-def verb_bindings(area: str, without: Iterable[str] = ()) -> list[BindingType]:
+def verb_bindings(area: str, without: Iterable[str] = (), first: str = "") -> list[BindingType]:
     """A binding for each key that verbs have in ``area``, but for those that the screen does itself.
+
+    ``first``: the keys that people press most, in the order in which the last line of the screen has them.
 
     Several verbs may share a key: which one it is depends on what the cursor stands on.
     """
-    keys = dict.fromkeys(verb.key for verb in _verbs(area) if verb.id not in without)
+    known = dict.fromkeys(verb.key for verb in _verbs(area) if verb.id not in without)
+    keys = sorted(known, key=lambda key: first.find(key) if key in first else len(first))
     return [Binding(key, f"verb('{area}', '{key}')", "verb", id=f"verb.{area}.{key}") for key in keys]
 
 

@@ -33,7 +33,7 @@ class CommandsScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(
-            Content(" Commands really run (virsh and programs; reading is not told)"), classes="title"
+            Content(" Commands really run, by this vmlab and by the workers of runs"), classes="title"
         )
         columns = (
             Column("time", 8),
@@ -49,6 +49,7 @@ class CommandsScreen(Screen[None]):
     def on_mount(self) -> None:
         self._reading = False
         self._known: tuple[Command, ...] | None = None
+        self._whole: dict[str, str] = {}
         self.set_interval(_EVERY, self._read)
         self._read()
 
@@ -77,22 +78,31 @@ class CommandsScreen(Screen[None]):
         rows = self.query_one(Rows)
         at_end = rows.cursor is None or rows.cursor == rows.rows[-1]
         self._known = found
-        rows.set_rows([_row(one, number) for number, one in enumerate(found)])
+        # a connection that all of them name takes the room of what tells them apart
+        usual = f" -c {lab.uri} "
+        self._whole = {_key(one, number): one.command for number, one in enumerate(found)}
+        rows.set_rows([_row(one, number, usual) for number, one in enumerate(found)])
         if at_end:
             rows.action_end(1)
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
-        self.query_one("#command", Static).update(Content(event.row.cells[3].text if event.row else ""))
+        self.query_one("#command", Static).update(
+            Content(self._whole.get(event.row.key, "") if event.row else "")
+        )
 
     def action_copy(self) -> None:
         if row := self.query_one(Rows).cursor:
-            self.app.copy_to_clipboard(row.cells[3].text)
+            self.app.copy_to_clipboard(self._whole[row.key])
             self.app.tell("copied the command")
 
 
-def _row(one: Command, number: int) -> Row:
+def _key(one: Command, number: int) -> str:
+    return f"{one.at} {one.run} {number}"
+
+
+def _row(one: Command, number: int, usual: str) -> Row:
     when = datetime.fromisoformat(one.at).astimezone().strftime("%H:%M:%S")
     tone = "" if one.outcome == "ok" else "bad"
     by = one.run or "vmlab here"
     cells = (Cell(when, "dim"), Cell(one.outcome, tone), Cell(f"{one.seconds:.2f} s", "dim"))
-    return Row(f"{one.at} {one.run} {number}", (*cells, Cell(one.command), Cell(by, "dim")))
+    return Row(_key(one, number), (*cells, Cell(one.command.replace(usual, " ", 1)), Cell(by, "dim")))

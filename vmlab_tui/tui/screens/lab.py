@@ -23,7 +23,7 @@ class LabArea(AreaScreen):
 
     IDENT = "lab"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *verb_bindings("lab"),
+        *verb_bindings("lab", first="nstpmRDhO"),
         Binding("y", "copy", "copy", show=False, tooltip="Copy a name, path, address or uuid"),
         Binding("f", "first_run", "first run", tooltip="Build debian-12, then run the quickstart on it"),
         Binding("escape", "back", "back", show=False, tooltip="Back to the list; take marks away"),

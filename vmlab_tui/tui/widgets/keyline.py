@@ -89,7 +89,8 @@ class KeyLine(Widget):
                 found.setdefault(binding.action, (binding.key, word))
         room = self.size.width - 2 - len("? keys ")
         kept = []
-        for key, label in found.values():
+        # a filter is known from elsewhere, and told by `?`: verbs come first
+        for key, label in sorted(found.values(), key=lambda one: one[0] == "slash"):
             room -= len(shown_key(key)) + len(label) + 2
             if room < 0:
                 break

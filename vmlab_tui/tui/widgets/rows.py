@@ -86,11 +86,11 @@ class Rows(ScrollView, can_focus=True):
         width: 1fr;
         scrollbar-gutter: auto;
         overflow-x: hidden;
-        &> .rows--head { color: $text-muted; text-style: bold; }
-        &> .rows--cursor { background: $primary; color: $text; text-style: bold; }
+        &> .rows--head { text-style: bold dim; }
+        &> .rows--cursor { background: $primary; color: $block-cursor-foreground; text-style: bold; }
         &> .rows--cursor-away { background: $panel; }
         &> .rows--marked { text-style: bold; }
-        &> .rows--dim { color: $text-muted; }
+        &> .rows--dim { text-style: dim; }
         &> .rows--good { color: $text-success; }
         &> .rows--bad { color: $text-error; text-style: bold; }
         &> .rows--warn { color: $text-warning; }
@@ -333,7 +333,10 @@ class Rows(ScrollView, can_focus=True):
         base = self.rich_style
         if self._head and y == 0:
             style = base + self.get_component_rich_style("rows--head", partial=True)
-            cells = [Cell(column.name) for column in self._columns]
+            marks = f" ({len(self.marked)} marked)" if self.marked else ""
+            cells = [
+                Cell(column.name + ("" if number else marks)) for number, column in enumerate(self._columns)
+            ]
             return self._strip(" ", 0, None, cells, lambda _: style, style, width)
         index = self.scroll_offset.y + y - self._head
         if not self._rows and y == self._head and self.empty:
