@@ -101,9 +101,9 @@ def lease_of(vm: VmEntry) -> str:
     """How long a VM of ours is kept, in a few words; whose it is otherwise."""
     if not vm.lease:
         return owner_of(vm)
-    if vm.lease.keep:
-        return "kept"
-    return left(vm.lease.expires) if vm.lease.expires else "its run's"
+    if vm.lease.expires:
+        return left(vm.lease.expires)
+    return "kept" if vm.lease.keep else "its run's"
 
 
 def _late(vm: VmEntry) -> bool:

@@ -43,6 +43,9 @@ class KeysScreen(ModalScreen[None]):
             if binding.key in _MOVING:
                 moving[binding.key] = binding.tooltip or binding.description
                 continue
+            if binding.action == "app.command_palette":
+                found[binding.action] = ([":"], "Everything by name: verbs, areas, VMs, runs, images")
+                continue
             text = tell(binding)[1] if tell else binding.tooltip or binding.description
             told = text if active.enabled else f"({text}: not here)"
             keys, _ = found.setdefault(binding.action, ([], told))
@@ -55,7 +58,9 @@ class KeysScreen(ModalScreen[None]):
                 lines.append((" ".join(shown_key(key) for key in known), told))
         if known := [key for key in ("home", "end") if key in moving]:
             lines.append((" ".join(known), ", ".join(moving[key] for key in known)))
-        return [*lines, ("tab", "the next pane or field"), ("esc", "one step back")]
+        told = {key for keys, _ in lines for key in keys.split()}
+        more = (("tab", "the next pane or field"), ("esc", "one step back"))
+        return [*lines, *(one for one in more if one[0] not in told)]
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog keys"):

@@ -34,7 +34,7 @@ class TabLine(Widget):
         height: 1; layout: horizontal; background: $panel; color: $text;
         Tab { width: auto; color: $text-muted; }
         Tab.here { color: $text; text-style: bold; }
-        #state { width: 1fr; text-align: right; }
+        #state { width: 1fr; text-align: right; padding-right: 1; }
     }
     """
 
@@ -50,7 +50,7 @@ class TabLine(Widget):
 
     def show(self, parts: Sequence[tuple[str, str]]) -> None:
         """What stands on the right: (text, style of the theme, such as ``$text-error``)."""
-        room = self.size.width - sum(len(f" {n} {name} ") for n, (_, name) in enumerate(self._areas, 1)) - 1
+        room = self.size.width - sum(len(f" {n} {name} ") for n, (_, name) in enumerate(self._areas, 1)) - 2
         pieces: list[Content] = []
         for text, tone in parts:
             shown = text if len(text) <= room else fit(text, max(0, room))
