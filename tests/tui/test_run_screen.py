@@ -16,7 +16,10 @@ from textual.widgets import Input, Static
 
 from tests.tui.run_samples import UNTIL, MadeRun, opened, shown, until
 from vmlab_tui.base.paths import is_locked
+from vmlab_tui.base.units import span
+from vmlab_tui.guests.waiting import Stage
 from vmlab_tui.tui.app import LabApp
+from vmlab_tui.tui.runview import WAITING
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
@@ -152,6 +155,33 @@ async def test_stage_and_progress_of_the_step_in_flight(made: MadeRun) -> None:
         assert "[===         ]" in shown(pilot.app)[-2]
         made.finish(7)
         await until(pilot, lambda: not now.display)
+
+
+async def test_waiting_for_ssh_is_told_in_words_and_shows_the_console(made: MadeRun) -> None:
+    made.steps(1, 6)
+    (made.folder / "console.log").write_bytes(b"Booting from Hard Disk...\r\n")
+    made.begin(7)
+    made.write("stage", number=7, stage="port")
+    async with LabApp().run_test(size=WIDE) as pilot:
+        screen = await opened(pilot, made.id)
+        now = screen.query_one("#now", Static)
+        limit = span(made.plan.phase("ssh").timeout)
+        assert f"07 ssh  port open, waiting for the SSH banner; up to {limit}" in str(now.content)
+        await until(pilot, lambda: "Booting from Hard Disk" in "\n".join(shown(pilot.app)))
+        assert screen.query_one(LogView).title == "07 ssh: console"
+        made.finish(7)
+        made.begin(8)
+        made.write("stage", number=8, stage="config")
+        limit = span(made.plan.phase("cloud-init").timeout)
+        told = f"08 cloud-init  cloud-init is at work: config; up to {limit}"
+        await until(pilot, lambda: told in str(now.content))
+        assert screen.query_one(LogView).title == "08 cloud-init: console"
+        await pilot.press("up")
+        await until(pilot, lambda: "this step has printed nothing" in "\n".join(shown(pilot.app)))
+
+
+def test_every_stage_of_the_wait_for_ssh_has_its_words() -> None:
+    assert set(WAITING) == {"", *map(str, Stage)} - {Stage.CLOUD_INIT}  # which has a step of its own
 
 
 async def test_enter_opens_the_log_and_escape_goes_back_step_by_step(made: MadeRun) -> None:

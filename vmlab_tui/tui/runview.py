@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from vmlab_tui.base.text import clean, clean_line
-from vmlab_tui.base.units import duration
+from vmlab_tui.base.units import duration, span
 from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.rows import Cell, Row
 from vmlab_tui.verbs.words import left, local, moment
@@ -38,6 +38,15 @@ _CHECKS = {
     "skipped": ("skip", "dim"),
 }
 _TONES = {"passed": "good", "failed": "bad", "error": "bad", "interrupted": "warn", "paused": "warn"}
+WAITING = {
+    "": "waiting for SSH",
+    "qemu": "QEMU runs, nothing on the console yet",
+    "console": "the guest boots, its SSH port is closed",
+    "port": "port open, waiting for the SSH banner",
+    "banner": "SSH answers, logging in",
+    "authenticated": "logged in",
+}
+"""What the stages of the step that waits for SSH mean, short enough for one line."""
 _TAIL = 1 << 14
 _BAR = 12
 
@@ -179,13 +188,25 @@ def at_work(view: RunView, width: int) -> str:
     step = view.state.current
     if step is None or not view.live:
         return ""
-    told = clean_line(f"{step.stage}: {step.stage_detail}" if step.stage_detail else step.stage)
-    parts = [step_title(view.plan, step.number), told]
+    parts = [step_title(view.plan, step.number), _doing(view, step)]
     if step.progress:
         parts.append(clean_line(amount(step.progress)))
     text = "  ".join(part for part in parts if part)
     bar = _bar(step.progress.done, step.progress.total) if step.progress else ""
     return f"{text}  {bar}" if bar and cell_len(text) + len(bar) + 2 <= width else fit(text, width).rstrip()
+
+
+def _doing(view: RunView, step: StepState) -> str:
+    """The stage in words; of a wait for the guest also how long it may take."""
+    planned = view.plan.step(step.number) if 1 <= step.number <= len(view.plan.steps) else None
+    told = clean_line(f"{step.stage}: {step.stage_detail}" if step.stage_detail else step.stage)
+    if planned and planned.kind == "ssh" and step.stage in WAITING:
+        told = WAITING[step.stage]
+    elif planned and planned.kind == "cloud-init":
+        told = f"cloud-init is at work: {told}" if told else "waiting for cloud-init"
+    else:
+        return told
+    return f"{told}; up to {span(planned.timeout)}"
 
 
 def _bar(done: float, total: float | None) -> str:

@@ -67,10 +67,23 @@ class RunLogs:
         tried = attempts(view, number)
         attempt = self._attempts.get(number, tried) or 1
         title = step_title(view.plan, number)
+        if self._of_the_guest(view, number):
+            shown = self.choose(view, "console", "")
+            return Shown(f"{title}: console", shown.source, shown.empty)
         if tried > 1:
             title += f", attempt {attempt} of {tried}"
         empty = "this step has printed nothing" if tried else "not begun yet"
         return Shown(title, self._file(log_of(view, view.plan.step(number), attempt)), empty)
+
+    @staticmethod
+    def _of_the_guest(view: RunView, number: int) -> bool:
+        """Whether a step has no log of its own and what it waits for, or waited for in vain, can be seen on
+        the console."""
+        from vmlab_tui.verbs.shapes import step_state
+
+        if view.plan.step(number).kind not in ("boot", "address", "ssh", "cloud-init"):
+            return False
+        return step_state(view, number) in ("running", "failed", "unknown")
 
     def _check(self, key: str, check: CheckState) -> Shown:
         known = (key, check)
