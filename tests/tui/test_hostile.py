@@ -125,13 +125,22 @@ def alive(app: PtyApp) -> None:
     assert PAYLOAD.encode() not in app.output.rpartition(b"\x1b[?1049l")[2]
 
 
-def test_names_of_vms_in_the_lab(hostile_lab: dict[str, str]) -> None:
+def test_names_of_vms_and_all_that_is_known_of_them(hostile_lab: dict[str, str]) -> None:
+    with PtyApp(_CODE, env=hostile_lab, columns=120, lines=40) as app:
+        app.until(b" ok")
+        app.quiet = 0.08
+        for _ in TEXTS:
+            app.press(b"\x1b[B")  # its details stand beside
+        alive(app)
+
+
+def test_what_is_done_to_a_vm(hostile_lab: dict[str, str]) -> None:
     with PtyApp(_CODE, env=hostile_lab) as app:
         app.until(b" ok")
         app.quiet = 0.08
         app.settle()
-        for _ in TEXTS:
-            app.press(b"\x1b[B", b"\r", b"\x1b")  # down, its details, back
+        for _ in TEXTS[::8]:
+            app.press(*[b"\x1b[B"] * 8, b"\r", b"\x1b")  # its details instead, and back
         app.press(b"y", b"\x1b", b"i", b"\x1b", b"D", b"\x1b", b"p", b"n", b"@", b"\x1b")
         app.press(b":", b"c", b"l", b"\x1b")
         alive(app)
