@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, Provider
 from textual.screen import ModalScreen, Screen
@@ -20,6 +19,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.backend import Backend
 from vmlab_tui.tui.front import Activity
 from vmlab_tui.tui.hub import Hub
+from vmlab_tui.tui.keyorder import OrderedKeys
 from vmlab_tui.tui.screens.base import AreaScreen
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog, MessageDialog
 from vmlab_tui.tui.screens.images import ImagesArea
@@ -39,7 +39,7 @@ def _palette() -> type[Provider]:
     return LabProvider
 
 
-class LabApp(App[None]):
+class LabApp(OrderedKeys):
     """``uri``, ``store``: as ``vmlab``'s options of these names."""
 
     TITLE = "vmlab"
