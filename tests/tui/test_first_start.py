@@ -35,7 +35,7 @@ async def test_nothing_at_all_is_an_offer(bare: Path, size: tuple[int, int]) -> 
     async with opened(size) as (app, pilot):
         shown = text(app)
         assert "There is no image and no run in this lab yet." in shown
-        assert "enter  build the image debian-12 (about 2 minutes), run quickstart on it" in shown
+        assert "f      build the image debian-12 (about 2 minutes), run quickstart on it" in shown
         assert "nothing here yet" not in shown
         assert isinstance(app.focused, Offer)
         assert not app.screen.query_one(Rows).region.height
@@ -67,6 +67,27 @@ async def test_beside_foreign_vms_the_list_keeps_the_focus(lab_dir: Path) -> Non
         assert rows.has_focus
         await pilot.press("end")
         assert rows.cursor and rows.cursor.cells[0].text == "test"
+
+
+@pytest.mark.parametrize(
+    "keys", [["slash", "escape"], ["slash", "x", "escape"], ["slash", "x", "enter", "escape"]]
+)
+async def test_a_filter_that_was_taken_away_leaves_the_keys(
+    bare: Path, keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/debian-12.yaml").write_text("schema: 1\nname: debian-12\nsuite: Bookworm!\n")
+    async with opened() as (app, pilot):
+        for key in ("f", "enter"):
+            await pilot.press(*keys)
+            await pilot.pause()
+            assert "There is no image and no run in this lab yet." in text(app)
+            assert "f first run" in lines(app)[-1]
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, ActivityScreen) and app.screen.activity.over, 5)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, LabArea))
 
 
 async def test_it_goes_away_by_itself(bare: Path) -> None:

@@ -1,9 +1,9 @@
 """Keys one after the other: each is handled to its end before the next one is looked at.
 
-Textual hands a key to the widget that has the focus *when the key is read*, lets it bubble up, and looks for
-its binding *when it has arrived at the top*. Of keys that come in one go (typed ahead on a slow line, sent by a
-macro) some overtake others: letters typed after ``tab`` go to the field before, ``ctrl+u`` deletes what was typed
-after it, ``ctrl+s`` reads a field before the letters are in it.
+Textual hands a key to the widget that has the focus *when the key is read*, lets it bubble up, and looks
+for its binding *when it has arrived at the top*. Of keys that come in one go (typed ahead on a slow line,
+sent by a macro) some overtake others: letters typed after ``tab`` go to the field before, ``ctrl+u`` deletes
+what was typed after it, ``ctrl+s`` reads a field before the letters are in it.
 """
 
 from __future__ import annotations

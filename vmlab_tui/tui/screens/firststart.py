@@ -31,11 +31,11 @@ def wanted(app: LabApp) -> bool:
 
 
 class Offer(Vertical, can_focus=True):
-    """``enter`` builds the image and starts the profile that ships."""
+    """``f`` (the screen's), here ``enter`` as well, builds the image and starts the profile that ships."""
 
     app: LabApp
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "begin", "build and run", tooltip="Build debian-12, then run the quickstart on it"),
+        Binding("enter", "begin", "build and run", show=False, tooltip="The same as f"),
         Binding("down,tab", "app.focus_next", "to the list", show=False),
     ]
     DEFAULT_CSS = """
@@ -62,9 +62,9 @@ class Offer(Vertical, can_focus=True):
         yield Static("", id="offer-state")
 
     @staticmethod
-    def _ways(key: str) -> Content:
+    def _ways() -> Content:
         ways = [
-            (key, f"build the image {IMAGE} (about 2 minutes), run {PROFILE} on it"),
+            ("f", f"build the image {IMAGE} (about 2 minutes), run {PROFILE} on it"),
             ("n", "run a profile of your own"),
             ("3", "images: build another, or add a disk file"),
             ("?", "the keys that work here"),
@@ -76,7 +76,7 @@ class Offer(Vertical, can_focus=True):
 
     def show(self, shown: bool, *, alone: bool) -> None:
         """Come, or go; what is at work is told. ``alone``: there is no list to have the focus."""
-        self.query_one("#offer-ways", Static).update(self._ways("enter" if alone else "f"))
+        self.query_one("#offer-ways", Static).update(self._ways())
         if shown and alone and not self.has_class("-shown"):
             self.focus()
         self.set_class(shown, "-shown")

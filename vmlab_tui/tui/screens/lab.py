@@ -12,6 +12,7 @@ from vmlab_tui.tui.screens.base import AreaScreen, verb_bindings
 from vmlab_tui.tui.screens.firststart import Offer, wanted
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.widgets.details import Details
+from vmlab_tui.tui.widgets.filterbar import FilterBar
 from vmlab_tui.tui.widgets.rows import Column, Row, Rows
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class LabArea(AreaScreen):
         self.set_class(shown and alone, "-offer")
         if had and not (shown and alone):
             rows.focus()
+        elif shown and alone and rows.has_focus:
+            offer.focus()
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -113,6 +116,11 @@ class LabArea(AreaScreen):
 
         nodes = [self._graph[row.key] for row in self.query_one(Rows).chosen if row.key in self._graph]
         return tuple(target for node in nodes if (target := target_of(node)))
+
+    def on_filter_bar_closed(self, event: FilterBar.Closed) -> None:  # type: ignore[override]
+        if self.has_class("-offer"):  # there is no list to have the focus
+            event.prevent_default()
+            self.query_one(Offer).focus()
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         self._detail(event.row)
