@@ -50,6 +50,8 @@ class Frozen(datetime):
 def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Time stands for all that is shown; gives a folder whose path is as long everywhere."""
     import vmlab_tui.journal.events
+    import vmlab_tui.lab.chains
+    import vmlab_tui.lab.inventory
     import vmlab_tui.lab.leases
     import vmlab_tui.tui.runview
     import vmlab_tui.verbs.shapes
@@ -62,6 +64,9 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         vmlab_tui.verbs.words,
     ):
         monkeypatch.setattr(module, "datetime", Frozen)
+    for module in (vmlab_tui.lab.chains, vmlab_tui.lab.inventory):
+        # how much of a sparse file a file system has allocated differs from one to the next
+        monkeypatch.setattr(module, "used_bytes", lambda facts: facts.st_size)
     monkeypatch.setattr(vmlab_tui.journal.events, "now", lambda: "2026-01-02T13:13:45.000Z")
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

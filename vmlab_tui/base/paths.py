@@ -73,6 +73,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("VMLAB_CACHE") or platformdirs.user_cache_dir("vmlab"))
 
 
+def used_bytes(facts: os.stat_result) -> int:
+    """What a file takes on the disk, in bytes: a sparse one less than its length."""
+    return facts.st_blocks * 512
+
+
 def shipped() -> Path:
     """The folder with the YAML that ships: inside the wheel, or beside the source."""
     inside = Path(__file__).parent.parent / "_profiles"

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.ids import is_name
-from vmlab_tui.base.paths import Store, fsync_dir, locked, under, write_durably
+from vmlab_tui.base.paths import Store, fsync_dir, locked, under, used_bytes, write_durably
 from vmlab_tui.images import qemuimg
 from vmlab_tui.images.header import BadImage, check_importable, inspect
 from vmlab_tui.images.staging import staging
@@ -362,7 +362,7 @@ def _copy(source: Path, target: Path) -> str:
     digest = hashlib.sha256()
     zeros = bytes(_CHUNK)
     free = shutil.disk_usage(target.parent).free
-    if source.stat().st_blocks * 512 > free:
+    if used_bytes(source.stat()) > free:
         raise LabError(
             f"{target.parent}: {free >> 20} MiB free are too few for {source}",
             hint="free some space and try again",

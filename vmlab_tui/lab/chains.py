@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmlab_tui.base.paths import used_bytes
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.images.header import BadImage, Header, inspect
 
@@ -106,7 +107,7 @@ class ChainReader:
         ident = facts.st_dev, facts.st_ino
         if stat.S_ISBLK(facts.st_mode):
             return _Look(DiskNode(shown, form or "raw", None, None), ident, None, "")
-        used = facts.st_blocks * 512
+        used = used_bytes(facts)
         if not stat.S_ISREG(facts.st_mode) or facts.st_dev in self._pseudo:
             return _Look(DiskNode(shown, form, None, None, "not a plain file"), ident, None, "")
         if form in ("raw", "iso", "luks"):

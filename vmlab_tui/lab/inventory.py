@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.paths import Store
+from vmlab_tui.base.paths import Store, used_bytes
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.lane import Lane
@@ -299,7 +299,7 @@ def _used(path: str) -> tuple[int | None, str]:
         return None, f"its file {path} cannot be read: {error.strerror}"
     if not stat.S_ISREG(facts.st_mode):
         return None, f"{path} is not a plain file"
-    return facts.st_blocks * 512, ""
+    return used_bytes(facts), ""
 
 
 def _files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -321,7 +321,7 @@ def _files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
                         continue
                     with suppress(OSError):
                         facts = entry.stat(follow_symlinks=False)
-                        yield name, (facts.st_size, facts.st_blocks * 512)
+                        yield name, (facts.st_size, used_bytes(facts))
         except OSError:
             continue
 

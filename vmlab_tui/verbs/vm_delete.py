@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.paths import is_locked
+from vmlab_tui.base.paths import is_locked, used_bytes
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Preview, Verb, blocking
@@ -140,4 +140,4 @@ VMs without a lease of ours are never deleted."""
 
 def _used(folder: Path) -> int:
     """Bytes that the files below a directory take on the disk."""
-    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_dir())
+    return sum(used_bytes(path.lstat()) for path in folder.rglob("*") if not path.is_dir())

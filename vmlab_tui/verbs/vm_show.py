@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.paths import used_bytes
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.verbs.snapshots import as_json as snapshot_json
@@ -119,6 +120,6 @@ def _run_status(ctx: Context, vm: VmEntry) -> str:
 def _used(path: Path) -> int | None:
     """Bytes a file takes on the disk; None when it cannot be looked at."""
     try:
-        return path.stat().st_blocks * 512
+        return used_bytes(path.stat())
     except OSError:
         return None
