@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,3 +110,22 @@ def look() -> World:
         loops=frozenset(_loops()),
         files=frozenset(_files()),
     )
+
+
+def main(file: Path) -> int:
+    """Keep what is here in ``file``; when that is there, say what has come since: 1 if anything has."""
+    if not file.exists():
+        file.write_bytes(pickle.dumps(look()))
+        return 0
+    before: World = pickle.loads(file.read_bytes())  # our own, of a moment ago
+    for _ in range(50):
+        left = look().more_than(before)
+        if not left:
+            return 0
+        time.sleep(0.2)  # a process that was told to end is given ten seconds
+    print("left behind by the tests:\n  " + "\n  ".join(left))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
