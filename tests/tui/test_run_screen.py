@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from textual.widgets import Input, Static
+from textual.widgets._toast import Toast
 
 from tests.tui.run_samples import UNTIL, MadeRun, opened, shown, until
 from vmlab_tui.base.paths import is_locked
@@ -96,6 +97,35 @@ async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_sc
         assert "evil" not in text
         assert {"s", "X"} <= bindings(screen)
         assert "g" not in bindings(screen)
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_notifications_do_not_cover_how_it_ended(made: MadeRun, size: tuple[int, int]) -> None:
+    made.failed()
+    async with LabApp().run_test(size=size, notifications=True) as pilot:
+        screen = await opened(pilot, made.id)
+        await until(pilot, lambda: "FAILED" in end(screen))
+        for number in range(6):
+            pilot.app.notify(f"{number} saved in {'/some/where/deep' * 5}", markup=False)
+        await until(pilot, lambda: len(screen.query(Toast)) == 6)
+        await until(pilot, lambda: "5 saved in" in "\n".join(shown(pilot.app)))
+        rows = shown(pilot.app)
+        top = screen.query_one("#ending").region.y
+        assert [row.rstrip() for row in end(screen).split("\n")] == rows[top:-1]
+        assert rows[0].startswith(" Run sample")
+
+
+@pytest.mark.parametrize("size", [(100, 24), (160, 45)])
+async def test_the_cause_stands_there_whatever_log_is_shown(made: MadeRun, size: tuple[int, int]) -> None:
+    made.failed()
+    (made.folder / "console.log").write_bytes(b"".join(b"says %d\n" % n for n in range(500)))
+    async with LabApp().run_test(size=size) as pilot:
+        screen = await opened(pilot, made.id)
+        await pilot.press("shift+tab")
+        await until(pilot, lambda: "[Journal]" in "\n".join(shown(pilot.app)))
+        await until(pilot, lambda: "   | E: no package xrdp" in shown(pilot.app))
+        assert ": says 499" in end(screen)
+        assert "s ssh here" in end(screen)
 
 
 async def test_a_long_output_leaves_room_for_steps_console_and_keys(made: MadeRun) -> None:

@@ -243,20 +243,20 @@ def last_lines(path: Path, count: int) -> tuple[str, ...]:
     return tuple(line for line in lines if line)[-count:]
 
 
-def ending(view: RunView, read: Ending, room: int, *, output: bool) -> list[Said]:
-    """The lines that tell how the run ended or why it waits, at most ``room`` of them.
-
-    ``output``: with the failing step's last lines, where these stand nowhere else on the screen.
-    """
+def ending(view: RunView, read: Ending, room: int) -> list[Said]:
+    """The lines that tell how the run ended or why it waits, at most ``room`` of them: the failing step's
+    last lines before the console's, for they hold the cause."""
     tail = [*_verdict(view, read), *([("  " + keys, "accent")] if (keys := _keys(view)) else [])]
     top = list(_failure(view))
     left_over = max(0, room - len(tail) - len(top))
-    console = [("   : " + line, "dim") for line in read.console]
-    said = [("   | " + line, "") for line in read.output] if output else []
-    if console:  # the console's last lines have a place whatever the step has said
-        kept = min(len(console), max(3, left_over - 1 - len(said)), left_over - 1)
-        console = [("   the console's last lines", "dim"), *console[-kept:]] if kept > 0 else []
-    said = said[-max(0, left_over - len(console)) :] if left_over > len(console) else []
+    said: list[Said] = [("   | " + line, "") for line in read.output]
+    console: list[Said] = [("   : " + line, "dim") for line in read.console]
+    if said and left_over < 5:
+        console = []
+    for_console = 1 + min(len(console), 2 if left_over < 8 else 3) if console else 0
+    said = said[-min(len(said), max(0, left_over - for_console)) :] if left_over > for_console else []
+    kept = min(len(console), left_over - len(said) - 1)
+    console = [("   the console's last lines", "dim"), *console[-kept:]] if kept > 0 else []
     return [*top, *said, *console, *tail]
 
 

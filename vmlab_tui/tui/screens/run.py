@@ -234,8 +234,8 @@ class RunScreen(VerbScreen):
             lines.append(("   esc goes back to the runs", "accent"))
         elif self.view and self._end and (self._end.verdict or self._end.output or self._end.console):
             narrow = self.has_class("-narrow")
-            room = self.size.height - 3 - _STEPS_LEFT if narrow else max(8, self.size.height // 3)
-            lines = ending(self.view, self._end, room, output=narrow)
+            room = self.size.height - 3 - _STEPS_LEFT if narrow else max(10, self.size.height // 3)
+            lines = ending(self.view, self._end, room)
         width = self.size.width
         widget.display = bool(lines) and not (self.has_class("-narrow") and self.has_class("-log"))
         shown = [(fit(text, width).rstrip(), tone) for text, tone in lines]
