@@ -525,6 +525,34 @@ async def test_a_log_is_saved_and_nothing_is_overwritten_unasked(made: MadeRun, 
         assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
+async def test_where_a_log_is_saved_is_told_in_full(
+    made: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    made.failed()
+    async with LabApp().run_test(size=(160, 24), notifications=True) as pilot:
+        screen = await opened(pilot, made.id)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
+        path = pilot.app.screen.query_one(Input)
+        whole = pilot.app.screen.query_one("#whole", Static)
+        assert Path(path.value).parent == home
+        assert not str(whole.content)
+        path.value = "out.log"
+        await until(pilot, lambda: str(whole.content) == f"that is {here}/out.log")
+        path.value = "~/out.log"
+        await until(pilot, lambda: str(whole.content) == f"that is {home}/out.log")
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.screen is screen and bool(screen.query(Toast)))
+        assert f"saved in {home}/out.log" in [note.message for note in pilot.app._notifications]
+        assert (home / "out.log").exists()
+        assert not list(here.iterdir())
+
+
 async def test_copying_a_line(made: MadeRun) -> None:
     made.failed()
     async with LabApp().run_test(size=NARROW) as pilot:

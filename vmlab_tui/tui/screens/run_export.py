@@ -32,12 +32,16 @@ _BLOCK = 2000
 
 
 class SaveDialog(ModalScreen[str | None]):
-    """Asks for the file; what is there already is not overwritten without a second question."""
+    """Asks for the file and says where it will be; nothing is overwritten without a second question."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel"),
         Binding("ctrl+s", "done", "save", priority=True),
     ]
+
+    CSS = """
+    SaveDialog #whole { color: $text-muted; height: auto; margin-top: 1; }
+    """
 
     def __init__(self, title: str, suggestion: str) -> None:
         super().__init__()
@@ -48,12 +52,20 @@ class SaveDialog(ModalScreen[str | None]):
         with Vertical(classes="dialog form"):
             yield Static(Content(f"Save {self._title} in"), id="question")
             yield CleanInput(self._suggestion, id="path", compact=True, select_on_focus=False)
+            yield Static("", id="whole")
             with Horizontal(classes="buttons"):
                 yield Button(Content("Cancel (esc)"), id="no")
                 yield Button(Content("Save (enter)"), id="yes", variant="primary")
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """A path that is not whole is told in full: nobody remembers where vmlab was started."""
+        typed = event.value.strip()
+        whole = str(whole_path(typed)) if typed else ""
+        told = f"that is {clean_line(whole, 300)}" if whole != typed else ""
+        self.query_one("#whole", Static).update(Content(told))
 
     def on_input_submitted(self) -> None:
         self.action_done()
@@ -147,13 +159,13 @@ async def open_in_pager(app: LabApp, source: LogSource, title: str) -> None:
 
 async def save_log(app: LabApp, source: LogSource, title: str) -> None:
     """Ask where to, and write a clean copy there. Never overwrites without being told to."""
-    suggestion = f"{_slug(title)}.log"
+    suggestion = str(Path.home() / f"{_slug(title)}.log")
     while True:
         typed = await app.push_screen_wait(SaveDialog(title, suggestion))
         if typed is None:
             return
         suggestion = typed
-        shown = clean_line(typed, 120)
+        shown = clean_line(str(whole_path(typed)), 300)
         try:
             await asyncio.to_thread(_save, source, typed, os.O_EXCL)
         except FileExistsError:
@@ -171,9 +183,17 @@ async def save_log(app: LabApp, source: LogSource, title: str) -> None:
         return
 
 
+def whole_path(typed: str) -> Path:
+    """Where the file is that somebody typed: from the root on; reads no file."""
+    path = Path(typed)
+    with contextlib.suppress(RuntimeError):  # "~" of somebody who does not exist
+        path = path.expanduser()
+    return path.absolute()
+
+
 def _save(source: LogSource, typed: str, how: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how
-    clean_copy(source, os.open(Path(typed).expanduser(), flags, 0o600), sgr=False)
+    clean_copy(source, os.open(whole_path(typed), flags, 0o600), sgr=False)
 
 
 def _slug(title: str) -> str:
