@@ -15,6 +15,7 @@ from vmlab_tui.runs.client import get_run
 from vmlab_tui.spec.profile import load_profile
 from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.screens.activity import ActivityScreen
+from vmlab_tui.tui.screens.keys import KeysScreen
 from vmlab_tui.tui.screens.newrun import NewRunScreen
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_fields import FormLine
@@ -156,6 +157,26 @@ async def test_what_is_needed_is_asked_for_and_nothing_typed_is_lost(made_up: Pa
         await until(pilot, lambda: screen.stage == "form")
         assert line(screen, "env.PLACE").value == "world"
         assert HUSH not in repr(screen._wanted) + repr(screen._args(plan=True))
+
+
+async def test_where_one_types_the_keys_are_on_f1(made_up: Path) -> None:
+    async with LabApp().run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, "small")
+        assert "? keys" in shown(pilot.app)[-1]  # the first field is a menu
+        await pilot.press("f1")
+        await until(pilot, lambda: "Keys that work here" in text(pilot))
+        assert "Show menu" not in text(pilot)
+        await pilot.press("f1")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        await pilot.press("tab")
+        await pilot.pause()
+        assert "f1 keys" in shown(pilot.app)[-1] and "? keys" not in shown(pilot.app)[-1]
+        await pilot.press("f1")
+        await until(pilot, lambda: "Keys that work here" in text(pilot))
+        assert isinstance(pilot.app.screen, KeysScreen)
+        told = {word for keys, _ in pilot.app.screen._lines for word in keys.split()}
+        assert {"f1", "ctrl+s", "esc"} <= told
+        assert not told & {"1", "2", "3", "0", "?", ":", "q", "@"}
 
 
 def test_a_form_gives_only_what_differs(made_up: Path) -> None:

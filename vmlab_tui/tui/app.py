@@ -56,6 +56,8 @@ class LabApp(OrderedKeys):
         Binding("3", "area('images')", "Images", show=False, tooltip="Base images: build, add, remove"),
         Binding("0", "activity", "at work", show=False, tooltip="What vmlab itself is doing, or did last"),
         Binding("question_mark", "keys", "keys", show=False, tooltip="The keys that work here"),
+        # where one types, ? is a letter
+        Binding("f1", "keys", "keys", show=False, priority=True, tooltip="The keys that work here"),
         Binding("at", "commands", "commands", show=False, tooltip="The commands that were really run"),
         Binding("q", "leave", "quit", show=False, tooltip="Leave vmlab; runs go on"),
         Binding("ctrl+q,ctrl+c", "leave", "quit", show=False, priority=True, system=True),
@@ -117,6 +119,9 @@ class LabApp(OrderedKeys):
     def action_keys(self) -> None:
         from vmlab_tui.tui.screens.keys import KeysScreen
 
+        if isinstance(self.screen, KeysScreen):
+            self.pop_screen()
+            return
         self.push_screen(KeysScreen(self.screen))
 
     def action_commands(self) -> None:

@@ -12,10 +12,18 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from vmlab_tui.tui.text import fit
-from vmlab_tui.tui.widgets.keyline import shown_key
+from vmlab_tui.tui.widgets.keyline import is_letter, shown_key, typing
 
 _MOVING = {"up", "down", "left", "right", "home", "end", "pageup", "pagedown"}
-_TEXTUALS = ("page_left", "page_right", "app.focus_", "screen.focus_", "screen.copy_text", "scroll_")
+_TEXTUALS = (
+    "page_left",
+    "page_right",
+    "app.focus_",
+    "screen.focus_",
+    "screen.copy_text",
+    "scroll_",
+    "show_overlay",
+)
 """Beginnings of actions that every widget has, whose keys are of no use here or told in one line."""
 _WIDE = 10
 
@@ -39,6 +47,8 @@ class KeysScreen(ModalScreen[None]):
         for active in of.active_bindings.values():
             binding = active.binding
             if binding.system or not binding.description or binding.action.startswith(_TEXTUALS):
+                continue
+            if typing(of) and is_letter(binding.key):
                 continue
             if binding.key in _MOVING:
                 moving[binding.key] = binding.tooltip or binding.description

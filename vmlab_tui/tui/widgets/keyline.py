@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 NAMES = {
     "space": "space",
@@ -31,6 +31,17 @@ def shown_key(key: str) -> str:
     """``enter`` or ``D`` or ``/``; the first of several that do the same."""
     first = key.split(",", maxsplit=1)[0]
     return NAMES.get(first, first)
+
+
+def is_letter(key: str) -> bool:
+    """Whether a key by Textual's name puts something into a line of text: ``q``, ``colon``."""
+    shown = shown_key(key)
+    return shown == "space" or (len(shown) == 1 and shown.isascii())
+
+
+def typing(screen: Screen[object]) -> bool:
+    """Whether a line of text has the focus, so that letters do nothing else."""
+    return isinstance(screen.focused, Input)
 
 
 class Key(Static):
@@ -79,15 +90,18 @@ class KeyLine(Widget):
             self.refresh(recompose=True)
 
     def _fitting(self, screen: Screen[object]) -> list[tuple[str, str]]:
-        last = ("question_mark", "keys")
+        types = typing(screen)
+        last = ("f1" if types else "question_mark", "keys")
         tell = getattr(screen, "told_key", None)
         found: dict[str, tuple[str, str]] = {}
         for active in screen.active_bindings.values():
             binding = active.binding
+            if types and is_letter(binding.key):
+                continue
             if binding.show and active.enabled and binding.description and binding.key != last[0]:
                 word = tell(binding)[0] if tell else binding.description
                 found.setdefault(binding.action, (binding.key, word))
-        room = self.size.width - 2 - len("? keys ")
+        room = self.size.width - 2 - len(shown_key(last[0])) - len(" keys ")
         kept = []
         # a filter is known from elsewhere, and told by `?`: verbs come first
         for key, label in sorted(found.values(), key=lambda one: one[0] == "slash"):
