@@ -44,6 +44,16 @@ async def test_everything_is_in_it_and_what_fits_comes_first(lab_dir: Path) -> N
         assert any("go to VM on" in line for line in found)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_each_has_one_line(lab_dir: Path, size: tuple[int, int]) -> None:
+    async with opened(size) as (app, pilot):
+        found = await palette(app, pilot)
+        at = next(row for row, line in enumerate(lines(app)) if line.strip().startswith("n "))
+        listed = app.screen.query_one(CommandList).scrollable_content_region.height
+        for prompt, line in zip(found[: listed - 1], lines(app)[at:], strict=False):
+            assert line.strip(" ▁▂▃▄▅▆▇█").startswith(prompt.strip()[:30])
+
+
 async def test_a_verb_acts_on_what_is_chosen(lab_dir: Path) -> None:
     async with opened() as (app, pilot):
         await pilot.press("end")

@@ -68,7 +68,7 @@ class LabProvider(Provider):
 
     @property
     def _width(self) -> int:
-        return self.app.size.width - 5
+        return self.app.size.width - 8  # the list's padding and its scrollbar
 
     def _host(self) -> VerbScreen | None:
         screens = (self.screen, self.app.screen_stack[0])
