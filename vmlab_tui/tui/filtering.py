@@ -134,7 +134,8 @@ def parse(text: str, *, me: str = "") -> Filter:
                 terms.append(Term(value, field, inverse))
             continue
         if colon and name.isalpha() and value:
-            problems.append(f"no field '{name[:20]}': there are {', '.join(FIELDS)}")
+            known = " ".join(f"{field}:" for field in FIELDS)
+            problems.append(f"no {name[:8]}: but {known}")
         if bare:
             terms.append(Term(bare, "", inverse))
     return Filter(text, tuple(terms), tuple(problems))
