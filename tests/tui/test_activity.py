@@ -105,6 +105,12 @@ async def test_live_left_and_brought_back(app: LabApp, size: tuple[int, int]) ->
         assert isinstance(app.screen, ActivityScreen)
 
 
+async def test_nothing_yet_is_said(app: LabApp) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("0")
+        await until(pilot, lambda: any(one.message.startswith("nothing yet") for one in app._notifications))
+
+
 async def test_cancelling_asks_and_waits_for_the_clearing_away(app: LabApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await dug(app, pilot)

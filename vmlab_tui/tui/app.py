@@ -238,7 +238,9 @@ class LabApp(OrderedKeys):
 
     def action_activity(self) -> None:
         """Show what vmlab is busy with, or was last."""
-        if self._last and not self.watches(self._last):
+        if self._last is None:
+            self.tell("nothing yet: 0 shows what takes vmlab long, such as building an image")
+        elif not self.watches(self._last):
             from vmlab_tui.tui.screens.activity import ActivityScreen
 
             self.push_screen(ActivityScreen(self._last))
