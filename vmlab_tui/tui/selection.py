@@ -48,7 +48,9 @@ def fits(verb: Verb, target: Target | None) -> bool:
 
 def applies(verb: Verb, target: Target) -> bool:
     """Whether it makes sense in the state that the target is in."""
-    return verb.applies(target.state) if target.kind == "vm" and target.state else True
+    param = subject(verb)
+    known = target.state and param is not None and param.names == target.kind
+    return verb.applies(target.state) if known and target.kind in ("vm", "run") else True
 
 
 def values(verb: Verb, targets: Sequence[Target]) -> dict[str, object]:

@@ -65,6 +65,9 @@ Secrets are not stored anywhere, so a run that has some needs them again."""
     reports_run = True
     params = (RUN, DETACH, ENV, ENV_FILE, JUNIT)
 
+    def applies(self, status: str) -> bool:
+        return status == "interrupted"
+
     async def run(self, ctx: Context, args: Args) -> Outcome:
         names = args.many("env")
         refuse_values(names)

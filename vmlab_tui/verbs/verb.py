@@ -260,8 +260,9 @@ class Verb:
     reports_run: ClassVar[bool] = False
     """Whether its exit code is that of a run."""
 
-    def applies(self, _power: str) -> bool:
-        """Whether it makes sense for a VM in that state (`hosts.model.Power`); a verb of no VM: always."""
+    def applies(self, _state: str) -> bool:
+        """Whether it makes sense for a VM in that state (`hosts.model.Power`), or a run of that status,
+        whichever it acts on; a verb of neither: always."""
         return True
 
     async def preview(self, _ctx: Context, _args: Args) -> Preview:
