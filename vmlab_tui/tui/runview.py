@@ -305,9 +305,9 @@ def possible(view: RunView, verb_id: str) -> bool:
     ended = view.state.ended
     gone = ended is not None and ended.disposition != "kept"
     if verb_id == "ssh":
-        return not gone and _done(view, "ssh")
+        return not gone and done(view, "ssh")
     if verb_id.startswith("vm."):
-        return not gone and _done(view, "define")
+        return not gone and done(view, "define")
     if verb_id == "runs.resume":
         return ended is None and not view.live
     if verb_id == "runs.end":
@@ -315,7 +315,7 @@ def possible(view: RunView, verb_id: str) -> bool:
     return True
 
 
-def _done(view: RunView, kind: str) -> bool:
+def done(view: RunView, kind: str) -> bool:
     """Whether a step that every run has went well already."""
     known = view.state.steps.get(view.plan.phase(kind).number)
     return known is not None and known.state == "ok"

@@ -26,9 +26,10 @@ class RunsArea(AreaScreen):
 
     def body(self) -> ComposeResult:
         columns = (
-            Column("run", middle=True),
+            Column("run", middle=True, most=44),
             Column("state", 11),
-            Column("step", 17, drop=2),
+            Column("step", drop=2, least=17, most=40),
+            Column("profile", drop=5, least=28, most=32),
             Column("age", 7, right=True),
             Column("took", 7, right=True, drop=1),
             Column("VM", 7, drop=4),
@@ -67,19 +68,19 @@ def row_of(view: RunView) -> Row:
     from vmlab_tui.verbs.words import age
 
     at = stopped_at(view)
-    ended = view.state.ended
     step = f"{at.number:02} {clean_line(at.name, 40)}" if at else ""
+    profile = clean_line(view.plan.profile.name, 60)
     names = f"{view.run_id} {view.plan.vm.name}"
-    vm = "" if ended is None else {"kept": "kept", "destroyed": "removed"}.get(ended.disposition, "-")
     return Row(
         view.run_id,
         (
             Cell(clean_line(view.run_id)),
             Cell(view.status, _TONES.get(view.status, "")),
             Cell(step),
+            Cell(profile),
             Cell(age(view.plan.created)),
             Cell(duration(elapsed(view))),
-            Cell(vm),
+            Cell(vm_word(view)),
         ),
         search=(
             ("state", view.status),
@@ -87,3 +88,14 @@ def row_of(view: RunView) -> Row:
             ("", names),
         ),
     )
+
+
+def vm_word(view: RunView) -> str:
+    """What has become of the run's VM: live, paused, kept, removed; ``left`` by a run that is interrupted."""
+    from vmlab_tui.tui.runview import done
+
+    if ended := view.state.ended:
+        return {"kept": "kept", "destroyed": "removed"}.get(ended.disposition, "-")
+    if not done(view, "define"):
+        return "-"
+    return "paused" if view.status == "paused" else "live" if view.live else "left"

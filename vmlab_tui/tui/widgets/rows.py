@@ -6,7 +6,7 @@ new rows only at the end; its Tree has no columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,7 +37,8 @@ class Cell:
 class Column:
     """``width`` in cells; 0: what is left. ``drop``: the higher, the sooner it goes when there is no room.
 
-    ``middle``: a text that is too long is cut in its middle.
+    ``middle``: a text that is too long is cut in its middle. ``least`` and ``most``: of what is left,
+    how much it needs, and how much it takes before the columns after it (0: all).
     """
 
     name: str
@@ -45,6 +46,8 @@ class Column:
     right: bool = False
     drop: int = 0
     middle: bool = False
+    least: int = 14
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,27 @@ class Row:
     depth: int = 0
     fold: bool | None = None
     search: tuple[tuple[str, str], ...] = ()
+
+
+def _share(rest: int, columns: Sequence[Column]) -> Iterator[int]:
+    """How many of ``rest`` cells each of these columns gets."""
+    limited = any(column.most for column in columns)
+    needed = sum(column.least for column in columns)
+    if limited and rest >= needed:
+        sizes = [column.least for column in columns]
+        extra = rest - needed
+        for index, column in enumerate(columns):
+            more = min(extra, max(0, column.most - column.least)) if column.most else 0
+            sizes[index] += more
+            extra -= more
+        free = [index for index, column in enumerate(columns) if not column.most]
+    else:
+        sizes, extra, free = [0] * len(columns), rest, list(range(len(columns)))
+    for index in free:
+        sizes[index] += extra // len(free)
+    if free:
+        sizes[free[-1]] += extra % len(free)
+    yield from sizes
 
 
 class Rows(ScrollView, can_focus=True):
@@ -306,7 +330,8 @@ class Rows(ScrollView, can_focus=True):
         flexible = [index for index, column in enumerate(self._columns) if not column.width]
 
         def need() -> int:
-            return sum(self._columns[index].width or 14 for index in kept) + 2 * (len(kept) - 1)
+            columns = [self._columns[index] for index in kept]
+            return sum(column.width or column.least for column in columns) + 2 * (len(columns) - 1)
 
         while need() > total:
             droppable = [index for index in kept if self._columns[index].drop]
@@ -314,17 +339,11 @@ class Rows(ScrollView, can_focus=True):
                 break
             kept.discard(max(droppable, key=lambda index: self._columns[index].drop))
         fixed = sum(self._columns[index].width for index in kept) + 2 * (len(kept) - 1)
-        share = [index for index in flexible if index in kept]
-        rest = max(0, total - fixed)
-        widths = []
-        for index, column in enumerate(self._columns):
-            if index not in kept:
-                widths.append(0)
-            elif column.width:
-                widths.append(column.width)
-            else:
-                part = rest // len(share)
-                widths.append(part + (rest - part * len(share) if index == share[-1] else 0))
+        share = _share(max(0, total - fixed), [self._columns[index] for index in flexible if index in kept])
+        widths = [
+            0 if index not in kept else column.width or next(share)
+            for index, column in enumerate(self._columns)
+        ]
         self._shape = (total, tuple(widths))
         return self._shape[1]
 
