@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from tests.lab.disks import qcow2
 from tests.lab.test_inventory import node
@@ -162,6 +162,15 @@ async def test_adding_keeps_what_was_typed_until_it_is_right(lab_store: Store, t
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(app.screen, ImagesArea) and "golden" in text(app))
         await until(pilot, lambda: "imported" in text(app))
+
+
+async def test_adding_is_not_about_the_row_under_the_cursor(used: Path) -> None:
+    async with opened() as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "alone" in text(app))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        assert str(app.screen.query_one("#question", Static).render()) == "image add"
 
 
 async def test_hostile_text_in_a_sidecar(store: Store) -> None:

@@ -45,8 +45,8 @@ async def perform(
         app.push_screen(NewRunScreen())
         return None
     param = subject(verb)
-    if param and param.names in FILES:
-        targets = ()  # a file's name: what the cursor stands on is something else
+    if param is None or param.names in FILES:
+        targets = ()  # a file's name, or nothing: what the cursor stands on is something else
     if param and param.required and not targets and param.name not in given:
         from vmlab_tui.tui.screens.pick import choose
 
