@@ -127,6 +127,37 @@ async def test_a_path_can_be_typed(made_up: Path) -> None:
         assert search.value == "./elsewhere.yaml"
 
 
+async def test_what_was_wrong_with_another_file_is_not_said_any_more(made_up: Path) -> None:
+    async with LabApp().run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"./no.yaml", "enter")
+        await until(pilot, lambda: screen.query_one("#problem").display and not screen._busy)
+        await pilot.press("ctrl+u", *"small")
+        await until(pilot, lambda: ">small" in text(pilot))
+        assert not screen.query_one("#problem").display
+
+
+async def test_the_files_of_a_typed_folder_are_listed(made_up: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("a-long-name-" * 3)
+    folder.mkdir()
+    for name in ("one.yaml", "two.yml", "three.txt"):
+        (folder / name).write_text(PROFILE)
+    (folder / "tree").mkdir()
+    (folder / "tree/profile.yaml").write_text(PROFILE)
+    async with LabApp().run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*f"{folder}/")
+        await until(pilot, lambda: "name-/one.yaml" in text(pilot) and "name-/two.yml" in text(pilot))
+        assert "three.txt" not in text(pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: "one.yaml" not in text(pilot) and "/two.yml" in text(pilot))
+        assert "name-/tree/profile.yaml" in text(pilot)
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: screen.stage == "form")
+        assert screen._form is not None
+        assert screen._form.loaded.path.name == "two.yml"
+
+
 async def test_what_is_needed_is_asked_for_and_nothing_typed_is_lost(made_up: Path) -> None:
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot, "small")

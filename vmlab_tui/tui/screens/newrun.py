@@ -20,6 +20,7 @@ from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.tui.filtering import pick
 from vmlab_tui.tui.front import Activity, ScreenFront
+from vmlab_tui.tui.screens.pick import is_path, tail, yaml_files
 from vmlab_tui.tui.screens.run_fields import CleanInput, FormLine, plan_text, profile_lines
 from vmlab_tui.tui.screens.run_form import Form, Wanted, make_form, read_form
 from vmlab_tui.tui.widgets.details import Details
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from vmlab_tui.spec.profile import LoadedProfile, ProfileRef
     from vmlab_tui.tui.app import LabApp
     from vmlab_tui.verbs.verb import Args, Outcome
+
+_NAME = 24
+"""The width of a profile's name in the list."""
 
 STAGES = (("pick", "profile"), ("form", "settings"), ("plan", "plan"))
 
@@ -74,6 +78,8 @@ class NewRunScreen(Screen[None]):
         self._start_with = profile
         self._refs: list[ProfileRef] = []
         self._known: dict[str, LoadedProfile | LabError] = {}
+        self._files: list[str] = []
+        self._files_of = ""
         self._form: Form | None = None
         self._wanted: Wanted | None = None
         self._refused = False
@@ -87,7 +93,11 @@ class NewRunScreen(Screen[None]):
                 hint = "type to find a profile, or a file's path"
                 yield CleanInput(placeholder=hint, id="search", compact=True)
                 with Horizontal(id="lists"):
-                    columns = (Column("profile", 24), Column("from", 8, drop=2), Column("what it is", drop=1))
+                    columns = (
+                        Column("profile", _NAME),
+                        Column("from", 8, drop=2),
+                        Column("what it is", drop=1),
+                    )
                     yield Rows(columns, id="profiles", empty="looking for profiles ...")
                     yield Details()
             yield VerticalScroll(id="form", can_focus=False)
@@ -175,9 +185,19 @@ class NewRunScreen(Screen[None]):
 
     def _list(self, typed: str) -> None:
         rows = []
-        if _is_path(typed):
-            cells = (Cell(clean_line(typed, 80)), Cell("file"), Cell("the file whose path you type"))
-            rows.append(Row(f"path:{typed}", cells))
+        if is_path(typed):
+            files = self._files if self._files_of == typed else []
+            for path in files:
+                known = self._known.get(path)
+                says = "" if known is None or isinstance(known, LabError) else known.profile.description
+                cells = (Cell(tail(path, _NAME)), Cell("file"), Cell(clean_line(says)))
+                rows.append(Row(f"path:{path}", cells))
+            if typed not in files and not (files and typed.endswith("/")):
+                cells = (Cell(tail(typed, _NAME)), Cell("file"), Cell("the file whose path you type"))
+                rows.insert(0, Row(f"path:{typed}", cells))
+            if self._files_of != typed:
+                work = self._look_for_files(typed)
+                self.run_worker(work, group="files", exclusive=True, exit_on_error=False)
         found = pick(typed, [ref.name for ref in self._refs])
         about = [
             at for at, ref in enumerate(self._refs) if typed and typed.lower() in ref.description.lower()
@@ -195,8 +215,17 @@ class NewRunScreen(Screen[None]):
         listed.action_end(-1)
         self._about()
 
+    async def _look_for_files(self, typed: str) -> None:
+        """List what lies where a path that is being typed leads to."""
+        found = await self.app.backend.call(asyncio.to_thread(yaml_files, typed))
+        if self.is_attached and self.query_one("#search", Input).value.strip() == typed:
+            self._files_of, self._files = typed, found
+            self._list(typed)
+
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "search":
+            if not self._busy:
+                self.say("")  # what was said was about another
             self._list(event.value.strip())
 
     def on_rows_moved(self) -> None:
@@ -420,7 +449,3 @@ class NewRunScreen(Screen[None]):
     def action_page(self, by: int) -> None:
         if self.stage == "pick":
             self.query_one(Rows).action_page(by)
-
-
-def _is_path(typed: str) -> bool:
-    return "/" in typed or typed.endswith((".yaml", ".yml"))

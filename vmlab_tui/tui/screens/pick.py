@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -21,6 +25,10 @@ from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
 if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
     from vmlab_tui.verbs.verb import Verb
+
+
+_MOST_ENTRIES = 2000
+"""Files of a folder that are looked at while its path is typed."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class PickDialog(ModalScreen[str | None]):
             )
             for index in pick(typed, self._names)
         ]
-        empty = "enter takes this file" if self._paths and _is_path(typed) else "nothing of that name"
+        empty = "enter takes this file" if self._paths and is_path(typed) else "nothing of that name"
         rows.set_rows(found, empty)
         rows.action_end(-1)
         rows.styles.height = max(3, min(14, len(found)))
@@ -112,7 +120,7 @@ class PickDialog(ModalScreen[str | None]):
     def _take(self) -> None:
         chosen = self._chosen()
         typed = self.query_one(Input).value.strip()
-        if self._paths and _is_path(typed):
+        if self._paths and is_path(typed):
             self.dismiss(typed)
         elif chosen and not chosen.problem:
             self.dismiss(chosen.value)
@@ -129,8 +137,41 @@ class PickDialog(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-def _is_path(typed: str) -> bool:
+def is_path(typed: str) -> bool:
+    """Whether somebody who types a name means a file by it."""
     return "/" in typed or typed.endswith((".yaml", ".yml"))
+
+
+def yaml_files(typed: str) -> list[str]:
+    """The YAML files that a half-typed path may be meant for: those of its folder that begin as it does,
+    and the profile.yaml of folders that do.
+
+    Reads the disk. Empty where there is no such folder, or none that may be read.
+    """
+    try:
+        if typed.startswith("~"):
+            typed = str(Path(typed).expanduser()) + "/" * typed.endswith("/")
+        if Path(typed).is_dir():
+            typed = typed.rstrip("/") + "/"
+        head, slash, begins = typed.rpartition("/")
+        with os.scandir(head + slash or ".") as entries:
+            named = [one for one in islice(entries, _MOST_ENTRIES) if one.name.startswith(begins)]
+            found = [one.name for one in named if one.name.endswith((".yaml", ".yml"))]
+            folders = [f"{one.name}/profile.yaml" for one in named if one.is_dir()]
+            found += [name for name in folders if Path(head + slash + name).is_file()]
+    except (OSError, ValueError, RuntimeError):  # unreadable, a zero byte, no such user's home
+        return []
+    return [head + slash + name for name in sorted(found)]
+
+
+def tail(text: str, width: int) -> str:
+    """A path in at most ``width`` cells: its end tells more than its beginning."""
+    text = clean_line(text, 1000)
+    if cell_len(text) <= width:
+        return text
+    while cell_len(text) >= width:
+        text = text[1:]
+    return f"…{text}"
 
 
 async def choose(app: LabApp, verb: Verb) -> Target | None:
