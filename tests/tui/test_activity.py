@@ -18,9 +18,10 @@ from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.dispatch import perform
 from vmlab_tui.tui.screens.activity import ActivityScreen
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog, FormDialog
-from vmlab_tui.tui.screens.pick import PickDialog
+from vmlab_tui.tui.screens.pick import Choice, PickDialog
 from vmlab_tui.tui.screens.run_export import SaveDialog
 from vmlab_tui.tui.widgets.logview import LogView
+from vmlab_tui.tui.widgets.rows import Rows
 from vmlab_tui.verbs.registry import by_id
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb
 
@@ -200,6 +201,27 @@ async def test_picking_a_recipe(app: LabApp, tmp_path: Path) -> None:
         await pilot.press("escape")
         await pilot.pause()
         assert not app.busy_with()
+
+
+async def test_picking_from_the_files_of_a_folder(app: LabApp, tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for name in ("one.yaml", "two.yml", "three.txt"):
+        (folder / name).write_text("schema: 1\n")
+    async with app.run_test(size=(80, 24)) as pilot:
+        picked: list[str | None] = []
+        app.push_screen(PickDialog("which?", [Choice("a", "a")], paths=True), picked.append)
+        await pilot.press(*f"{folder}/")
+        rows = app.screen.query_one(Rows)
+        await until(
+            pilot, lambda: [row.key.rpartition("/")[2] for row in rows.rows] == ["one.yaml", "two.yml"]
+        )
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: picked)
+        assert picked == [f"{folder}/two.yml"]
+        app.push_screen(PickDialog("which?", [Choice("a", "a")], paths=True), picked.append)
+        await pilot.press(*"~/no.yaml", "enter")
+        await until(pilot, lambda: picked[1:] == ["~/no.yaml"])
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="building an image needs root")

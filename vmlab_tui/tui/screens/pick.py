@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from vmlab_tui.tui.app import LabApp
     from vmlab_tui.verbs.verb import Verb
 
+
+_ENDS = (".yaml", ".yml")
+
+_FILE = "path:"
+"""Before the path in the key of a file's row."""
 
 _MOST_ENTRIES = 2000
 """Files of a folder that are looked at while its path is typed."""
@@ -62,6 +68,8 @@ class PickDialog(ModalScreen[str | None]):
         self._choices = choices
         self._paths = paths
         self._names = [clean_line(one.name) for one in choices]
+        self._files: list[str] = []
+        self._files_of = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog pick"):
@@ -90,6 +98,12 @@ class PickDialog(ModalScreen[str | None]):
             )
             for index in pick(typed, self._names)
         ]
+        if self._paths and is_path(typed.strip()):
+            if self._files_of == typed.strip():
+                found += [Row(f"{_FILE}{path}", (Cell(tail(path, 60)), Cell(""))) for path in self._files]
+            else:
+                work = self._look_for_files(typed.strip())
+                self.run_worker(work, group="files", exclusive=True, exit_on_error=False)
         empty = "enter takes this file" if self._paths and is_path(typed) else "nothing of that name"
         rows.set_rows(found, empty)
         rows.action_end(-1)
@@ -98,7 +112,17 @@ class PickDialog(ModalScreen[str | None]):
 
     def _chosen(self) -> Choice | None:
         row = self.query_one(Rows).cursor
+        if row and row.key.startswith(_FILE):
+            path = row.key.removeprefix(_FILE)
+            return Choice(path, path, path)
         return self._choices[int(row.key)] if row else None
+
+    async def _look_for_files(self, typed: str) -> None:
+        """List what lies where a path that is being typed leads to."""
+        found = await asyncio.to_thread(yaml_files, typed)
+        if self.is_attached and self.query_one(Input).value.strip() == typed:
+            self._files_of, self._files = typed, [path for path in found if path != typed]
+            self._show(self.query_one(Input).value)
 
     def _tell(self) -> None:
         chosen = self._chosen()
@@ -120,7 +144,8 @@ class PickDialog(ModalScreen[str | None]):
     def _take(self) -> None:
         chosen = self._chosen()
         typed = self.query_one(Input).value.strip()
-        if self._paths and is_path(typed):
+        listed = chosen is not None and chosen.value in self._files
+        if self._paths and is_path(typed) and (typed.endswith(_ENDS) or not listed):
             self.dismiss(typed)
         elif chosen and not chosen.problem:
             self.dismiss(chosen.value)
@@ -139,7 +164,7 @@ class PickDialog(ModalScreen[str | None]):
 
 def is_path(typed: str) -> bool:
     """Whether somebody who types a name means a file by it."""
-    return "/" in typed or typed.endswith((".yaml", ".yml"))
+    return "/" in typed or typed.endswith(_ENDS)
 
 
 def yaml_files(typed: str) -> list[str]:
@@ -156,7 +181,7 @@ def yaml_files(typed: str) -> list[str]:
         head, slash, begins = typed.rpartition("/")
         with os.scandir(head + slash or ".") as entries:
             named = [one for one in islice(entries, _MOST_ENTRIES) if one.name.startswith(begins)]
-            found = [one.name for one in named if one.name.endswith((".yaml", ".yml"))]
+            found = [one.name for one in named if one.name.endswith(_ENDS)]
             folders = [f"{one.name}/profile.yaml" for one in named if one.is_dir()]
             found += [name for name in folders if Path(head + slash + name).is_file()]
     except (OSError, ValueError, RuntimeError):  # unreadable, a zero byte, no such user's home
@@ -221,8 +246,6 @@ def about(app: LabApp, target: Target) -> str:
 
 
 async def _recipes() -> list[Choice]:
-    import asyncio
-
     from vmlab_tui.spec.recipe import find_recipes
 
     found = await asyncio.to_thread(find_recipes)
@@ -233,8 +256,6 @@ async def _recipes() -> list[Choice]:
 
 
 async def _profiles() -> list[Choice]:
-    import asyncio
-
     from vmlab_tui.spec.profile import find_profiles
 
     found = await asyncio.to_thread(find_profiles)
