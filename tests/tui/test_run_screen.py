@@ -24,6 +24,7 @@ from vmlab_tui.tui.runview import WAITING
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
+from vmlab_tui.tui.screens.run_panes import told
 from vmlab_tui.tui.screens.run_secrets import SecretsDialog
 from vmlab_tui.tui.screens.runs import RunsArea
 from vmlab_tui.tui.widgets.keyline import Key
@@ -571,6 +572,41 @@ async def test_searching_from_the_steps(made: MadeRun) -> None:
         await until(pilot, lambda: screen.query_one(LogView).has_focus)
         await pilot.press(*"xrdp", "enter")
         await until(pilot, lambda: "hit 1 of 1" in "\n".join(shown(pilot.app)))
+
+
+@pytest.mark.parametrize("size", [NARROW, (100, 30)])
+async def test_the_count_of_hits_stays_in_the_title(made: MadeRun, size: tuple[int, int]) -> None:
+    made.steps(1, 9)
+    made.begin(10, log=b"".join(b"line %d\n" % n for n in range(300)))
+    async with LabApp().run_test(size=size) as pilot:
+        screen = await opened(pilot, made.id)
+        await pilot.press("enter", "home")
+        await until(pilot, lambda: screen.query_one(LogView).has_focus)
+        await pilot.press("slash", *"line 7", "enter")
+
+        def title() -> str:
+            return shown(pilot.app)[1]
+
+        await until(pilot, lambda: "hit 1 of 11" in title())
+        await pilot.press("N")
+        await until(pilot, lambda: "hit 11 of 11, went on from the end" in title())
+        assert "[Step log]" in title()
+        made.log(10).write_bytes(made.log(10).read_bytes() + b"more\n" * 1000)
+        await until(pilot, lambda: "hit 11 of 11" in title() and "1000 new" in title())
+        await pilot.press("n", "n")
+        await until(pilot, lambda: "hit 2 of 11" in title())
+        await pilot.press("escape")
+        await until(pilot, lambda: "hit" not in title() and "Journal" in title())
+
+
+def test_the_message_stays_when_the_title_must_go() -> None:
+    parts = ("10 install desktop", "attempt 2 of 2", "hit 3 of 66, went on from the top", "follows")
+    assert told(99, *parts) == "  ".join(parts)
+    assert told(70, *parts) == "  ".join(parts[:3])
+    assert told(60, *parts) == "  ".join([*parts[1:3], "follows"])
+    assert told(45, *parts) == f"{parts[2]}  follows"
+    assert told(20, *parts) == "hit 3 of 66, went o…"
+    assert told(0, *parts) == ""
 
 
 async def test_one_resize_keeps_what_was_looked_at(made: MadeRun) -> None:

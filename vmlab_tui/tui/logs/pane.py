@@ -42,7 +42,10 @@ class Place:
 
 
 class LogPane(ScrollView, can_focus=True):
-    """Shows one :class:`LogSource` at a time; what is added below searches it and has the keys."""
+    """Shows one :class:`LogSource` at a time; what is added below searches it and has the keys.
+
+    ``marks``: whether lines that look like errors get a ``!``.
+    """
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -66,9 +69,15 @@ class LogPane(ScrollView, can_focus=True):
     """
 
     def __init__(
-        self, *, empty: str = "nothing yet", id: str | None = None, classes: str | None = None
+        self,
+        *,
+        empty: str = "nothing yet",
+        marks: bool = True,
+        id: str | None = None,
+        classes: str | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
+        self._marks = marks
         self.empty = empty
         """What to say while there is no line."""
         self.title = ""
@@ -371,7 +380,7 @@ class LogPane(ScrollView, can_focus=True):
         current = number == self._at.current
         style = base + self.get_component_rich_style("logview--current", partial=True) if current else base
         gutter, sign = style, " "
-        if part == 0 and (drawn.error or current):
+        if part == 0 and ((drawn.error and self._marks) or current):
             sign = ">" if current else "!"
             gutter = base + self.get_component_rich_style("logview--error", partial=True)
         strip = Strip(drawn.rows[part])

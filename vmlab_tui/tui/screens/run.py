@@ -265,9 +265,10 @@ class RunScreen(VerbScreen):
     def _show_panes(self) -> None:
         log = self.query_one(LogView)
         title, _, more = log.title.partition(", attempt ")
-        self.query_one(PaneLine).show(
-            self.pane, title, f"attempt {more}" if more else "", log.status.text if log.source else ""
-        )
+        attempt, status = f"attempt {more}" if more else "", log.status
+        said = (status.message, status.mode) if log.source else ("", "")
+        urgent = status.hits is not None or bool(status.note)
+        self.query_one(PaneLine).show(self.pane, title, attempt, *said, urgent=urgent)
 
     def on_log_view_status(self, event: LogView.Status) -> None:
         self._show_panes()

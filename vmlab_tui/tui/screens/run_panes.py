@@ -68,32 +68,61 @@ class PaneLine(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said = ("", "", "")
+        self._here = ""
+        self._urgent = False
+        self._said = ("", "", "", "")
 
     def compose(self) -> ComposeResult:
         for ident, name in PANES:
             yield PaneTab(ident, name)
         yield Static("", id="pane-title")
 
-    def show(self, here: str, title: str, more: str = "", status: str = "") -> None:
-        """``title``: what is shown; ``more`` and ``status``: which part of it, and how; the title is cut
-        first when there is no room for all."""
+    def show(
+        self,
+        here: str,
+        title: str,
+        more: str = "",
+        message: str = "",
+        mode: str = "",
+        *,
+        urgent: bool = False,
+    ) -> None:
+        """``title``: what is shown; ``more``: which part of it; ``message``: what the last keys have led to;
+        ``mode``: how it is shown. The message stays longest when there is no room for all; an ``urgent`` one
+        takes the room of the other logs' names."""
+        self._here, self._urgent = here, urgent
         for tab in self.query(PaneTab):
             tab.mark(tab.ident == here)
-        self._said = (title, more, status)
+        self._said = (title, more, message, mode)
         self._draw()
 
     def on_resize(self) -> None:
         self._draw()
 
     def _draw(self) -> None:
-        title, *rest = self._said
-        room = self.size.width - sum(len(name) + 2 for _, name in PANES) - 2
-        kept = []
-        for text in rest:
-            if text and len(text) <= room:
-                kept.append(text)
-                room -= len(text) + 2
-        shown = fit(title, min(room, cell_len(title))) if room > 8 else ""
-        told = "  ".join(one for one in (shown, *kept) if one)
-        put(self.query_one("#pane-title", Static), Content(told))
+        title, more, message, mode = self._said
+        names = [(ident, len(name) + 2) for ident, name in PANES]
+        room = self.size.width - 2 - sum(size for _, size in names)
+        squeezed = self._urgent and cell_len(message) > room
+        if squeezed:
+            room = self.size.width - 2 - sum(size for ident, size in names if ident == self._here)
+        for tab in self.query(PaneTab):
+            tab.display = not squeezed or tab.ident == self._here
+        put(self.query_one("#pane-title", Static), Content(told(room, title, more, message, mode)))
+
+
+def told(room: int, title: str, more: str, message: str, mode: str) -> str:
+    """As much of it as there is room for, what counts most first: the message, the part, all of the title,
+    the mode, some of the title."""
+    if room <= 0:
+        return ""
+    message = fit(message, min(room, cell_len(message)))
+    left = room - cell_len(message) - 2 * bool(message)
+    kept = {"message": message, "title": "", "more": "", "mode": ""}
+    for name, text in (("more", more), ("title", title), ("mode", mode)):
+        if text and cell_len(text) <= left:
+            kept[name] = text
+            left -= cell_len(text) + 2
+    if not kept["title"] and left > 8:
+        kept["title"] = fit(title, min(left, cell_len(title)))
+    return "  ".join(part for part in (kept[name] for name in ("title", "more", "message", "mode")) if part)

@@ -36,8 +36,8 @@ class LogStatus:
     note: str = ""
 
     @property
-    def text(self) -> str:
-        """A few words for a title: ``hit 3 of 120, 45 new, End follows``."""
+    def message(self) -> str:
+        """What the person has to know: ``hit 3 of 120, went on from the top, 45 new, End follows``."""
         parts = []
         if self.hits:
             more = "+" if self.counting else ""
@@ -46,13 +46,19 @@ class LogStatus:
             parts.append("searching" if self.counting else "no hit")
         if self.note:
             parts.append(self.note)
-        if self.following:
-            parts.append("follows")
-        elif self.new_lines:
+        if not self.following and self.new_lines:
             parts.append(f"{self.new_lines} new, End follows")
-        if self.wrap:
-            parts.append("wrapped")
         return ", ".join(parts)
+
+    @property
+    def mode(self) -> str:
+        """How it is shown: ``follows, wrapped``."""
+        return ", ".join(["follows"] * self.following + ["wrapped"] * self.wrap)
+
+    @property
+    def text(self) -> str:
+        """All of it, for a title."""
+        return ", ".join(part for part in (self.message, self.mode) if part)
 
 
 class LogView(LogPane):
@@ -126,9 +132,14 @@ class LogView(LogPane):
             self.text = text
 
     def __init__(
-        self, *, empty: str = "nothing yet", id: str | None = None, classes: str | None = None
+        self,
+        *,
+        empty: str = "nothing yet",
+        marks: bool = True,
+        id: str | None = None,
+        classes: str | None = None,
     ) -> None:
-        super().__init__(empty=empty, id=id, classes=classes)
+        super().__init__(empty=empty, marks=marks, id=id, classes=classes)
         self._finder: Finder | None = None
         self._prompt: str | None = None
         self._back: Place | None = None  # where the search began
