@@ -37,6 +37,10 @@ from vmlab_tui.tui.logs.source import FileSource, LinesSource
         "Build failed",
         "tests: 3 failed, 10 passed",
         "2 errors generated.",
+        "ok=3 changed=1 unreachable=0 failed=1",
+        "Tests run: 12, errors: 2",
+        "mount failed: error: 5.1 is too old",
+        "error: 404 not found",
     ],
 )
 def test_looks_like_an_error(line: str) -> None:
@@ -49,6 +53,12 @@ def test_looks_like_an_error(line: str) -> None:
         "",
         "0 errors, 0 warnings",
         "error=0",
+        "error=1",
+        "[    0.41] pcieport 0000:00:01.0: AER: enabled, error=1",
+        "cfg debug=0 error=1",
+        "errors: 3",
+        "errors: 0, tests: 4",
+        "total 7, error=0",
         "errors: 0",
         "error: none",
         "tests: 0 failed, 10 passed",

@@ -39,9 +39,18 @@ _ERROR = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_COUNTER = re.compile(r"\b(?:errors?|err|fail(?:ed|ures?|s)?)\s?[=:]\s?(\d+)(?![\w.:])", re.IGNORECASE)
+"""``error=1``: a count, or the name of a setting; only what else is in the line tells."""
+_COUNTED = re.compile(
+    r"""
+    \b (?: ok | changed | unreachable | skipped | passed | failures? | failed | warnings? | tests? | total
+        | found | summary | exit(?:ed|ing)? | aborting ) \b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _NOT = re.compile(
     r"""
-    \b (?: 0 | no | zero | without | any | ignor\w+ | if | on | for | non | not | never
+    \b (?: (?<!=)0 | no | zero | without | any | ignor\w+ | if | on | for | non | not | never
           | (?:did|do|does|wo|could|should)n't ) [\s-]+ (?: \w+\s+ )? \Z
     | [-_/] \Z
     """,
@@ -58,11 +67,23 @@ def looks_like_error(text: str) -> bool:
 
 
 def _error_spans(text: str) -> list[tuple[int, int]]:
-    return [
+    spans = [
         found.span()
         for found in _ERROR.finditer(text)
         if not _NOT.search(text, max(0, found.start() - 40), found.start())
     ]
+    if not spans:
+        return []
+    counters = [found for found in _COUNTER.finditer(text) if not _told_around(text, found)]
+    return [
+        (start, end) for start, end in spans if not any(one.start() <= start < one.end() for one in counters)
+    ]
+
+
+def _told_around(text: str, counter: re.Match[str]) -> bool:
+    """Whether the words around a counter say that something was counted, and there is something."""
+    around = text[: counter.start()] + " " + text[counter.end() :]
+    return int(counter[1]) > 0 and bool(_COUNTED.search(around))
 
 
 class Matcher(Protocol):
