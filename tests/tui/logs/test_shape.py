@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
@@ -15,6 +17,7 @@ from textual.pilot import Pilot
 from tests.runs.samples import plan
 from tests.support import hostile
 from vmlab_tui.journal.log import Journal
+from vmlab_tui.tui.logs.drawing import _cuts
 from vmlab_tui.tui.logs.source import FileSource, JournalSource, LinesSource
 from vmlab_tui.tui.widgets.logview import LogStatus, LogView
 
@@ -88,6 +91,23 @@ async def test_wrapping_shows_every_row_of_long_lines(tmp_path: Path) -> None:
         seen += hand.rows()[-2::-1]
         text = "".join(row[1:] for row in reversed(seen))
         assert text == path.read_text().replace("\n", "")
+
+
+@given(st.text("a 漢\u0301-", max_size=200), st.integers(2, 40))
+def test_rows_of_a_broken_line_fit_and_miss_nothing(text: str, width: int) -> None:
+    cuts = _cuts(text, width)
+    rows = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert "".join(rows) == text
+    assert all(rows[:-1])
+    assert all(cell_len(row) <= width for row in rows)
+
+
+def test_lines_are_broken_at_spaces_that_are_near_the_end() -> None:
+    assert _cuts("install the package", 16) == [12]
+    assert _cuts("漢字漢 漢字漢字", 10) == [4]
+    assert _cuts("ab abcdefghijklmnop", 10) == [10]  # too far from the end
+    assert _cuts("abcd efgh", 4) == [4, 8]
+    assert _cuts("x" * 25, 10) == [10, 20]
 
 
 async def test_the_journal_as_lines(tmp_path: Path) -> None:

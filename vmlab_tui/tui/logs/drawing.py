@@ -50,18 +50,32 @@ def draw(line: Line, *, wrap: int, colours: bool, matcher: Matcher | None, hit: 
 
 
 def _cuts(text: str, width: int) -> list[int]:
-    """Where rows of at most ``width`` cells begin; no wide character is cut in two."""
-    if text.isascii():
-        return list(range(width, len(text), width))
+    """Where rows of at most ``width`` cells begin: after a space, if there is one in the last third of a row;
+    no wide character is cut in two."""
     cuts = []
-    column = 0
-    for at, char in enumerate(text):
-        cells = get_character_cell_size(char)
-        if column + cells > width and column:
-            cuts.append(at)
-            column = 0
-        column += cells
+    begin = 0
+    narrow = text.isascii()
+    while begin < len(text):
+        end = min(begin + width, len(text)) if narrow else _filled(text, begin, width)
+        if end >= len(text):
+            break
+        if text[end - 1] != " " and text[end] != " ":
+            space = text.rfind(" ", begin + 2 * (end - begin) // 3, end)
+            end = space + 1 if space > begin else end
+        cuts.append(end)
+        begin = end
     return cuts
+
+
+def _filled(text: str, begin: int, width: int) -> int:
+    """Where a row from ``begin`` on is full."""
+    column = 0
+    for at in range(begin, len(text)):
+        cells = get_character_cell_size(text[at])
+        if column + cells > width and column:
+            return at
+        column += cells
+    return len(text)
 
 
 def _pieces(text: str, start: int, end: int, layers: Sequence[Spans]) -> tuple[Segment, ...]:
