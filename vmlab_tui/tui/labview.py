@@ -157,7 +157,10 @@ def _vm(vm: VmEntry) -> Iterator[tuple[str, str]]:
     else:
         yield "owner", f"made by the lab in {vm.other_lab}" if vm.other_lab else "foreign: no vmlab lease"
     if domain:
-        yield "memory", f"{size(domain.memory)}, {domain.cpus} CPUs, {domain.firmware}"
+        yield (
+            "memory",
+            f"{size(domain.memory)}, {domain.cpus} CPU{'s' * (domain.cpus != 1)}, {domain.firmware}",
+        )
     for disk in vm.disks:
         names = [node.path.name for node in disk.chain]
         yield "disk", " -> ".join(names)

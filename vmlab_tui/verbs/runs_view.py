@@ -133,7 +133,7 @@ class RunsShow(Verb):
     def _things(owned: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """What exists, the files only counted: they are in the VM's directory."""
         files = sum(what == "file" for what, _ in owned)
-        inside = f" ({files} files)" if files else ""
+        inside = f" ({files} file{'s' * (files > 1)})" if files else ""
         return [(what, name + inside if what == "vm-dir" else name) for what, name in owned if what != "file"]
 
     @staticmethod

@@ -88,7 +88,12 @@ class Show(Verb):
         else:
             rows.append(("whose", foreign(vm).partition(": ")[2]))
         if domain:
-            rows.append(("machine", f"{domain.cpus} CPUs, {size(domain.memory)}, {domain.firmware}"))
+            rows.append(
+                (
+                    "machine",
+                    f"{domain.cpus} CPU{'s' * (domain.cpus != 1)}, {size(domain.memory)}, {domain.firmware}",
+                )
+            )
             for path, form, used in disks:
                 took = "" if used is None else f", {size(used)}"
                 rows.append(("disk", f"{clean_line(str(path), 200)} ({clean_line(form, 20)}{took})"))

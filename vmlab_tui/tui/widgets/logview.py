@@ -40,8 +40,9 @@ class LogStatus:
         """What the person has to know: ``hit 3 of 120, went on from the top, 45 new, End follows``."""
         parts = []
         if self.hits:
-            more = "+" if self.counting else ""
-            parts.append(f"hit {self.hit} of {self.hits}{more}" if self.hit else f"{self.hits}{more} hits")
+            found = f"{self.hits}{'+' * self.counting}"
+            every = f"{found} hit{'s' * (self.hits > 1)}"
+            parts.append(f"hit {self.hit} of {found}" if self.hit else every)
         elif self.hits is not None:
             parts.append("searching" if self.counting else "no hit")
         if self.note:
