@@ -44,6 +44,7 @@ def burst(app: PtyApp, keys: bytes) -> None:
         (b"xsnap one\r", b"{'name': 'snap one'}"),  # the dialog is opened by the first of them
         (b"xone\ttwo\x13", b"{'name': 'one', 'place': 'two'}"),
         (b"xold\x15new\x7ft\r", b"{'name': 'net'}"),  # the line is emptied, a letter taken back
+        (b"\x1b[B" * 30 + b"xone\x1b[B\x1b[B\ttwo\x13", b"{'name': 'one', 'place': 'two'}"),
         (b"\x1b[200~no list\x1b[201~xab\x1b[200~cd\x1b[201~e\x13", b"{'name': 'abcde'}"),  # pasted
     ],
 )

@@ -24,6 +24,10 @@ _LONGEST = 0.5
 """Seconds after which a key that is not through yet, on a screen that is busy, holds up the next no more."""
 
 
+_REPEATED = ("up", "down", "pageup", "pagedown")
+"""Keys that are held down: they do not wait for themselves, so that a list is drawn once for many of them."""
+
+
 class Passed(Message):
     """Sent after a key on the way that it takes: when it arrives, the key did."""
 
@@ -39,6 +43,7 @@ class OrderedKeys(App[None]):
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
         self._held: deque[events.Event] = deque()
+        self._repeated = ""
         self._turn = 0
         self._under_way = False
         self._asked: MessagePump | None = None
@@ -47,6 +52,15 @@ class OrderedKeys(App[None]):
     async def on_event(self, event: events.Event) -> None:
         if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
             await super().on_event(event)
+            return
+        if (
+            self._under_way
+            and not self._held
+            and isinstance(event, events.Key)
+            and event.key == self._repeated
+        ):
+            await super().on_event(event)
+            self._send(_ROUNDS)
             return
         self._held.append(event)
         if self._under_way:
@@ -66,7 +80,9 @@ class OrderedKeys(App[None]):
     async def _next(self) -> None:
         self._under_way = False
         if self._held:
-            await super().on_event(self._held.popleft())
+            event = self._held.popleft()
+            self._repeated = event.key if isinstance(event, events.Key) and event.key in _REPEATED else ""
+            await super().on_event(event)
             self._send(_ROUNDS)
             if self._held:
                 self.set_timer(0.02, self._look)
