@@ -39,8 +39,7 @@ def start_run(term: object, path: Path) -> None:
 def test_from_a_failing_run_into_the_vm_and_back(tiny_image: str, tmp_path: Path, lab_store: Store) -> None:
     path = tmp_path / "fails.yaml"
     path.write_text(
-        HEAD.format(image=tiny_image)
-        + "steps:\n  - name: breaks\n    run: |\n      echo about to break\n"
+        HEAD.format(image=tiny_image) + "steps:\n  - name: breaks\n    run: |\n      echo about to break\n"
         "      echo 'E: no such thing' >&2\n      exit 3\non_fail: keep\n"
     )
     with vmlab() as term:
