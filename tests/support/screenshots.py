@@ -201,7 +201,7 @@ async def lab(shooting: Shooting) -> None:
     await shooting.press("m", sees="snapshot create")
     await shooting.type("before-the-fix")
     await shooting.press("ctrl+s")
-    await shooting.press(sees="before-the-fix (now)", seconds=60)
+    await shooting.press(sees="before-the-fix (current)", seconds=60)
     await shooting.shoot("lab")
     await shooting.press("at")
     await shooting.shoot("commands")
