@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -408,7 +408,3 @@ class Rows(ScrollView, can_focus=True):
         used = sum(cell_len(segment.text) for segment in segments)
         segments.append(Segment(" " * max(0, width - used), plain))
         return Strip(segments).crop(0, width)
-
-    def region_of(self, index: int) -> Region:
-        """Where a row stands in the widget, in cells."""
-        return Region(0, index - self.scroll_offset.y + self._head, self.size.width, 1)
