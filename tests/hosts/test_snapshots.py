@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import pytest
 
 from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.hosts.failures import NotFound
-from vmlab_tui.hosts.fork import fork
+from vmlab_tui.hosts.fork import copy_disk, define_fork, drop_other_snapshots, fork, origin_of
 from vmlab_tui.hosts.host import can_time_travel
 from vmlab_tui.hosts.model import Forward, Mark, Power
 
@@ -147,3 +151,110 @@ async def test_fork_from_a_vm_that_is_off(bench: Any) -> None:
     await fork(host, source.uuid, "warm", twin)
     assert (await bench.ticked(twin, 2, since=1))[0] > 0
     assert await host.power(source.uuid) is Power.OFF
+
+
+def generation(xml: str) -> str:
+    found = re.search("<genid>(.*)</genid>", xml)
+    assert found
+    return found[1]
+
+
+def names_in(disk: Path) -> list[str]:
+    listed = subprocess.run(["qemu-img", "snapshot", "-U", "-l", disk], capture_output=True, text=True)
+    return [line.split()[1] for line in listed.stdout.splitlines()[2:]]
+
+
+async def test_a_guest_is_told_that_it_went_back(bench: Any) -> None:
+    host, source = bench.host, bench.spec(bench.ticker())
+    await host.define(source)
+    await host.start(source.uuid)
+    await bench.ticked(source, 2)
+    first = generation(await host.domain_xml(source.uuid))
+    await host.create_snapshot(source.uuid, "warm")
+    await host.revert(source.uuid, "warm")
+    second = generation(await host.domain_xml(source.uuid))
+    twin = fork_spec(bench, source)
+    await fork(host, source.uuid, "warm", twin)
+    stored = generation(await host.domain_xml(twin.uuid, inactive=True))
+    assert len({first, second, stored, generation(await host.domain_xml(twin.uuid))}) == 4
+    await host.destroy(source.uuid)
+    await host.start(source.uuid)
+    assert generation(await host.domain_xml(source.uuid)) == first, "starting anew is not going back"
+
+
+async def test_pieces_again_and_without_the_source(bench: Any, tmp_path: Path) -> None:
+    host, source = bench.host, bench.spec(bench.ticker())
+    await host.define(source)
+    await host.start(source.uuid)
+    for name in ("early", "warm", "late"):
+        await bench.ticked(source, 2)
+        await host.create_snapshot(source.uuid, name)
+    origin = await origin_of(host, source.uuid, "warm")
+    assert origin.disk == source.disk
+    with pytest.raises(NotFound):
+        await origin_of(host, source.uuid, "none")
+    kept = bench.root / "kept.qcow2"
+    await copy_disk(host, source.uuid, origin.disk, kept)
+    assert await host.power(source.uuid) is Power.ON
+    with pytest.raises(LabError, match="'none'"):
+        await drop_other_snapshots(kept, "none")
+    await drop_other_snapshots(kept, "warm")
+    assert names_in(kept) == ["warm"]
+    assert names_in(source.disk) == ["early", "warm", "late"]
+    await host.destroy(source.uuid)
+    await host.undefine(source.uuid)
+    twin = fork_spec(bench, source)
+    origin = replace(origin, disk=kept)
+    await copy_disk(host, None, kept, twin.disk)
+    for _ in range(2):
+        await define_fork(host, origin, twin)
+        assert await host.power(twin.uuid) is Power.OFF
+    await host.revert(twin.uuid, "warm")
+    assert await bench.ticked(twin, 2, since=1)
+    await define_fork(host, origin, twin)  # as after a crash that came late
+    assert await host.power(twin.uuid) is Power.ON
+    await host.revert(twin.uuid, "warm")
+    assert [one.name for one in await host.snapshots(twin.uuid)] == ["warm"]
+
+
+async def test_copies_of_one_disk_do_not_meet(bench: Any) -> None:
+    host, source = bench.host, bench.spec(bench.ticker())
+    await host.define(source)
+    await host.start(source.uuid)
+    await bench.ticked(source, 2)
+    targets = [bench.root / f"copy{number}" for number in range(4)]
+    await asyncio.gather(*(copy_disk(host, source.uuid, source.disk, target) for target in targets))
+    assert await host.power(source.uuid) is Power.ON
+    for target in targets:
+        subprocess.run(["qemu-img", "check", "-q", target], check=True)
+
+
+_KILLED = """
+import asyncio, sys
+from pathlib import Path
+from vmlab_tui.hosts.fork import copy_disk
+from vmlab_tui.hosts.host import Host
+
+async def main():
+    async with Host.open(sys.argv[1]) as host:
+        await copy_disk(host, sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+
+asyncio.run(main())
+"""
+
+
+async def test_the_source_goes_on_when_who_copies_is_killed(bench: Any) -> None:
+    host, source = bench.host, bench.spec(bench.ticker())
+    await host.define(source)
+    await host.start(source.uuid)
+    await bench.ticked(source, 2)
+    target = bench.root / "copy"
+    died = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", _KILLED, bench.uri, source.uuid, source.disk, target],
+        env={**os.environ, "VMLAB_FAULT": "fork.source-still:kill"},
+    )
+    assert died.returncode == -9
+    await bench.ticked(source, 3, since=len(bench.numbers(source.console_log)))
+    assert await host.power(source.uuid) is Power.ON
+    assert not target.exists()

@@ -148,3 +148,26 @@ def test_a_fork_of_a_vm_on_a_network_or_without_seed_is_refused() -> None:
         rewrite(snapshot(SPEC), replace(SPEC, seed=None))
     with pytest.raises(UsageError, match="VM's name"):
         rewrite(snapshot(SPEC), replace(SPEC, name="<x>"))
+
+
+def test_what_a_fork_has_of_its_own() -> None:
+    twin = replace(
+        SPEC, uuid="0d3b1c0e-5c38-4c3f-9b0a-4a1f6a1b2c3d", name="web-2", disk=VM / "d", seed=VM / "s",
+        console_log=VM / "c", forwards=(Forward("ssh", 40023, 22),), mark=Mark("0.1", "other", "/lab"),
+    )  # fmt: skip
+    body = domain_xml(SPEC).replace("<genid />", f"<genid>{SPEC.uuid}</genid>")
+    parent = "<parent><name>clean-boot</name></parent>"
+    text = f"<domainsnapshot><name>s</name>{parent}<memory snapshot='internal'/>{body}</domainsnapshot>"
+    snapshot, domain = rewrite(text, twin)
+    assert (snapshot, domain) == rewrite(text, twin), "a second call after a crash says the same"
+    for old in (SPEC.uuid, str(SPEC.disk), str(SPEC.seed), str(SPEC.console_log), "40022", ">web-1<", parent):
+        assert old in text
+        assert old not in snapshot
+        assert old not in domain
+    seen = parse_domain(domain)
+    assert (seen.uuid, seen.name, seen.disks, seen.mark) == (
+        twin.uuid,
+        "web-2",
+        (VM / "d", VM / "s"),
+        twin.mark,
+    )

@@ -152,6 +152,7 @@ def domain_xml(spec: VmSpec, *, dac: bool = True) -> str:
     root = ET.Element("domain", type="kvm" if spec.accel is Accel.KVM else "qemu")
     _add(root, "name", spec.name)
     _add(root, "uuid", spec.uuid)
+    _add(root, "genid")  # libvirt makes one, and another at each revert: so a guest learns of going back
     if spec.description:
         _add(root, "description", _ILLEGAL.sub("?", spec.description)[:1000])
     if spec.mark:

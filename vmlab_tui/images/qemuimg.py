@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.proc import ProgramError, arun
@@ -26,6 +26,13 @@ class Info(BaseModel):
     virtual_size: int = Field(alias="virtual-size")
     actual_size: int = Field(alias="actual-size")
     backing: str | None = Field(None, alias="backing-filename")
+    snapshots: tuple[str, ...] = ()
+    """The names of its internal snapshots."""
+
+    @field_validator("snapshots", mode="before")
+    @classmethod
+    def _names(cls, found: object) -> object:
+        return [one["name"] for one in found] if isinstance(found, list) else found
 
 
 def _plain(path: Path) -> str:
@@ -48,7 +55,7 @@ async def info(path: Path, form: str, *, timeout: float = 30) -> Info:
     )
     try:
         return Info.model_validate(json.loads(done.out))
-    except (ValueError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise LabError(f"{path}: qemu-img info gives no sense") from error
 
 
@@ -107,6 +114,20 @@ async def resize(path: Path, form: str, size: int, *, timeout: float = 60) -> No
     """Make the disk larger; qemu-img refuses to make it smaller. ``size`` in bytes. Raises LabError."""
     await arun(
         ["qemu-img", "resize", "-q", "-f", _format(form), _plain(path), str(size)],
+        timeout=timeout,
+        bound=True,
+    )
+
+
+async def delete_snapshot(path: Path, name: str, *, timeout: float = 60) -> None:
+    """Delete the internal snapshot ``name`` of the qcow2 ``path``, which no QEMU has open. Raises LabError.
+
+    Its backing file is not opened.
+    """
+    # this subcommand takes no format, so that it would look for one itself
+    image = {"driver": "qcow2", "file": {"driver": "file", "filename": _plain(path)}, "backing": None}
+    await arun(
+        [*_LIMITS, "qemu-img", "snapshot", "-q", "-d", name, f"json:{json.dumps(image)}"],
         timeout=timeout,
         bound=True,
     )
