@@ -22,6 +22,7 @@ from vmlab_tui.images.header import BadImage, inspect
 from vmlab_tui.images.store import (
     Image,
     add_image,
+    check_store,
     get_image,
     image_file,
     list_images,
@@ -224,6 +225,34 @@ def test_store_that_qemu_cannot_reach(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="does not let it pass") as told:
         open_store(Store(tmp_path / "lab"), NOBODY, NOBODY, system=True)
     assert f"chmod o+x {tmp_path}" in told.value.hint or "chmod o+x" in told.value.hint
+
+
+def test_looking_at_a_store_says_the_same_and_makes_nothing(tmp_path: Path) -> None:
+    lab = Store(tmp_path / "new" / "lab")
+    tmp_path.chmod(0o700)
+    if os.geteuid() == 0:
+        with pytest.raises(Refused, match="does not let it pass"):
+            check_store(lab, NOBODY, NOBODY, system=True)
+    check_store(lab, os.geteuid(), os.getegid(), system=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
+@pytest.mark.parametrize("made", [False, True])
+def test_a_store_that_may_not_be_written_is_refused_before_anything_is_made(store: Store, made: bool) -> None:
+    lab = store if made else Store(store.root / "inner")
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        try:
+            check_store(lab, NOBODY, NOBODY, system=True)
+        except Refused as error:
+            os._exit(3 if "no permission to write" in error.message and "as root" in error.hint else 4)
+        finally:
+            os._exit(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

@@ -73,6 +73,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("VMLAB_CACHE") or platformdirs.user_cache_dir("vmlab"))
 
 
+def existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
 def used_bytes(facts: os.stat_result) -> int:
     """What a file takes on the disk, in bytes: a sparse one less than its length."""
     return facts.st_blocks * 512

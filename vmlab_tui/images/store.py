@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.ids import is_name
-from vmlab_tui.base.paths import Store, fsync_dir, locked, under, used_bytes, write_durably
+from vmlab_tui.base.paths import Store, existing, fsync_dir, locked, under, used_bytes, write_durably
 from vmlab_tui.images import qemuimg
 from vmlab_tui.images.header import BadImage, check_importable, inspect
 from vmlab_tui.images.staging import staging
@@ -73,34 +73,50 @@ def open_store(store: Store, qemu_uid: int, qemu_gid: int, *, system: bool) -> S
 
     Raises Refused when we may not create it, or QEMU's user may not pass, naming the directory and the fix.
     """
-    modes = {store.root: 0o755, store.images: 0o755, store.vms: 0o711, store.runs: 0o700, store.trash: 0o700}
-    modes[store.keys] = 0o700
-    if not system:
-        modes = dict.fromkeys(modes, 0o700)
-    for folder, mode in modes.items():
+    for folder, mode in _modes(store, system=system).items():
         if folder.is_dir():
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(mode)  # whatever the umask says
         except PermissionError as error:
-            raise Refused(
-                f"the store {store.root} cannot be made: no permission for {folder}",
-                hint="run vmlab as root, or use --connect qemu:///session"
-                if system
-                else "choose another with VMLAB_STORE",
-            ) from error
+            raise _no_permission(store, folder, system=system) from error
     for folder in (store.images, store.vms):
         _check_passage(folder, qemu_uid, qemu_gid)
     return store
 
 
+def check_store(store: Store, qemu_uid: int, qemu_gid: int, *, system: bool) -> None:
+    """Raise Refused where :func:`open_store` would, and where no run could be written. Makes nothing."""
+    for folder in _modes(store, system=system):
+        near = existing(folder)
+        if (near != folder or folder in (store.vms, store.runs)) and not os.access(near, os.W_OK | os.X_OK):
+            raise _no_permission(store, folder, system=system)
+    for folder in (store.images, store.vms):
+        _check_passage(folder, qemu_uid, qemu_gid)
+
+
+def _modes(store: Store, *, system: bool) -> dict[Path, int]:
+    """The store's folders, outer ones first, and the mode that each is made with."""
+    modes = {store.root: 0o755, store.images: 0o755, store.vms: 0o711, store.runs: 0o700, store.trash: 0o700}
+    modes[store.keys] = 0o700
+    return modes if system else dict.fromkeys(modes, 0o700)
+
+
+def _no_permission(store: Store, folder: Path, *, system: bool) -> Refused:
+    fix = "run vmlab as root, or on qemu:///session (--connect qemu:///session)"
+    return Refused(
+        f"the store {store.root} cannot be used: no permission to write {folder}",
+        hint=fix if system else "choose another with VMLAB_STORE",
+    )
+
+
 def _check_passage(folder: Path, uid: int, gid: int) -> None:
-    """Raise Refused unless the user ``uid`` can go down every directory to ``folder``."""
+    """Raise Refused unless the user ``uid`` can go down every directory to ``folder`` that is there."""
     if uid in (0, os.getuid()) and uid == os.geteuid():
         return
     groups = _groups(uid, gid)
-    path = folder.resolve()
+    path = existing(folder.resolve())
     for above in [*reversed(path.parents), path]:
         facts = above.stat()
         if facts.st_uid == uid:
@@ -195,8 +211,12 @@ def scan_images(store: Store) -> tuple[list[Image], dict[str, str]]:
     return images, problems
 
 
+class NoImage(UsageError):
+    """There is no image of that name."""
+
+
 def get_image(store: Store, name: str) -> Image:
-    """One image. Raises UsageError (with the nearest name) if there is none, LabError if it is damaged."""
+    """One image. Raises NoImage (with the nearest name) if there is none, LabError if it is damaged."""
     path = _sidecar(store, name)
     try:
         return _read(path)
@@ -204,7 +224,7 @@ def get_image(store: Store, name: str) -> Image:
         known = sorted(found.stem for found in store.images.glob("*.json") if not found.name.startswith("."))
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}" if known else ""
-        raise UsageError(
+        raise NoImage(
             f"there is no image '{name}' in {store.images}", hint=hint or f"vmlab image build {name}"
         ) from error
 
