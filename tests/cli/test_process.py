@@ -47,6 +47,45 @@ def test_exit_3_says_all_that_is_missing_at_once_and_touches_nothing(
     assert done.returncode == 3, done.stderr
     assert "VMLAB_TEST_A" in done.stderr
     assert "VMLAB_TEST_B" in done.stderr
+    assert "there is no image 'no-such-image'" in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_plan_is_shown_whole_with_all_that_speaks_against_it(vmlab: list[str], tmp_path: Path) -> None:
+    words = ("run", os.environ["VMLAB_NEEDY"], "--plan", "--set", "vm.memory=900000GiB", "--accel", "tcg")
+    before = sorted(tmp_path.rglob("*"))
+    done = run(vmlab, *words, env={"LIBVIRT_DEFAULT_URI": "qemu:///system"})
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "plan of needy on image no-such-image"
+    assert any(line.split()[:2] == ["5", "boot"] for line in lines)
+    for told in ("image: there is no image", "variables: 2 variables", "space: ", "memory: the VM wants"):
+        (at,) = (at for at, line in enumerate(lines) if f"REFUSED  {told}" in line)
+        assert lines[at + 1].startswith("    -> "), lines[at + 1]
+    done = run(vmlab, *words, "--json", env={"LIBVIRT_DEFAULT_URI": "qemu:///system"})
+    assert done.returncode == 3
+    data = json.loads(done.stdout)
+    assert (data["refused"], data["build"]) == (True, None)
+    assert len(data["plan"]["steps"]) == 14
+    bad = {one["what"]: one for one in data["findings"] if one["level"] == "refuse"}
+    assert {"image", "variables", "space", "memory"} <= bad.keys()
+    assert all(one["fix"] for one in bad.values())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_is_built_for_a_run_that_is_refused_all_the_same(
+    vmlab: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/made.yaml").write_text("schema: 1\nname: made\nsuite: no-such-suite\n")
+    monkeypatch.chdir(tmp_path)
+    done = run(vmlab, "run", "needy.yaml", "--image", "made", env={"LIBVIRT_DEFAULT_URI": "qemu:///system"})
+    assert done.returncode == 3
+    assert "image: there is no image 'made'" in done.stderr
+    assert "-> build it: vmlab image build made" in done.stderr
+    assert "VMLAB_TEST_A is not set" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

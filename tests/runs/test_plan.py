@@ -1,4 +1,4 @@
-"""Plans."""
+"""Plans, and what preflight finds; on this machine's libvirt where it is asked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,36 @@ from pathlib import Path
 import pytest
 
 from tests.runs.samples import plan, profile
-from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.paths import Store
+from vmlab_tui.hosts.host import Host
+from vmlab_tui.lab.context import Lab
 from vmlab_tui.runs.plan import CLOSING, OPENING, plan_steps, read_plan, write_plan
+from vmlab_tui.runs.prepare import Prepared, prepare
+from vmlab_tui.runs.request import RunRequest
+
+PROFILE = """\
+schema: 1
+name: sample
+image: {image}
+vm: {{cpus: 1, memory: {memory}, disk: 64MiB, accel: tcg}}
+required: {required}
+"""
+
+
+async def prepared(
+    host: Host,
+    store: Store,
+    folder: Path,
+    image: str,
+    *,
+    memory: str = "192MiB",
+    required: str = "[]",
+    env: dict[str, str] | None = None,
+) -> Prepared:
+    path = folder / "sample.yaml"
+    path.write_text(PROFILE.format(image=image, memory=memory, required=required))
+    return await prepare(Lab(host.uri, store), host, RunRequest(profile=str(path)), environ=env or {})
 
 
 def test_steps_are_numbered_and_in_the_order_of_the_design() -> None:
@@ -34,3 +62,52 @@ def test_a_plan_is_read_back_as_written_and_a_newer_one_is_refused(tmp_path: Pat
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 7', 1))
     with pytest.raises(LabError, match="schema 7"):
         read_plan(tmp_path)
+
+
+async def test_everything_that_speaks_against_a_run_is_found_at_once(host: Host, tmp_path: Path) -> None:
+    store = Store(tmp_path / "new" / "store")
+    found = await prepared(host, store, tmp_path, "no-such", memory="900000GiB", required="[AA, BB]")
+    bad = {one.what: one for one in found.refused}
+    assert {"image", "variables", "space", "memory"} <= bad.keys()
+    assert "no recipe of that name" in bad["image"].detail
+    assert "AA is not set, BB is not set" in bad["variables"].detail
+    assert all(one.fix for one in bad.values())
+    assert found.build == ""
+    assert [one.kind for one in found.plan.steps] == [*OPENING, *CLOSING]
+    assert found.plan.image.name == "no-such" and not found.plan.image.digest
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(Refused) as told:
+        found.raise_if_refused()
+    for one in found.refused:
+        assert f"{one.what}: {one.detail}" in told.value.message
+        assert f"-> {one.fix}" in told.value.message
+
+
+async def test_an_image_is_to_be_built_only_if_nothing_else_is_in_the_way(
+    host: Host, lab_store: Store, tmp_path: Path
+) -> None:
+    found = await prepared(host, lab_store, tmp_path, "debian-12")
+    assert [one.what for one in found.refused] == ["image"]
+    assert found.build == "debian-12"
+    assert found.refused[0].fix == "build it: vmlab image build debian-12"
+    more = await prepared(host, lab_store, tmp_path, "debian-12", required="[AA]")
+    assert [one.what for one in more.refused] == ["image", "variables"]
+    assert more.build == ""
+    given = await prepared(host, lab_store, tmp_path, "debian-12", required="[AA]", env={"AA": "1"})
+    assert given.build == "debian-12"
+
+
+async def test_an_image_that_is_damaged_or_gone_is_a_finding(
+    host: Host, lab_store: Store, tiny_image: str, tmp_path: Path
+) -> None:
+    good = await prepared(host, lab_store, tmp_path, tiny_image)
+    assert not good.refused
+    assert good.plan.image.digest
+    good.plan.image.file.unlink()
+    gone = await prepared(host, lab_store, tmp_path, tiny_image)
+    assert [one.detail for one in gone.refused] == [f"{good.plan.image.file} is gone"]
+    (lab_store.images / f"{tiny_image}.json").write_text("{")
+    damaged = await prepared(host, lab_store, tmp_path, tiny_image)
+    assert [one.what for one in damaged.refused] == ["image"]
+    assert "is damaged" in damaged.refused[0].detail
+    assert damaged.refused[0].fix

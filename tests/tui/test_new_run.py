@@ -268,6 +268,23 @@ async def test_a_missing_image_is_offered_to_be_built(
         assert line(screen, "env.PLACE").value == "world"
 
 
+async def test_with_more_than_the_image_missing_the_plan_tells_all(
+    lab_store: Store, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "profiles/small.yaml").write_text(PROFILE.replace("image: tiny", "image: debian-12"))
+    async with LabApp().run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, "small")
+        fill(screen, "env.API_TOKEN", HUSH)
+        fill(screen, "env.PLACE", "world")
+        fill(screen, "memory", "900000GiB")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: screen.stage == "plan", 30)
+        assert "REFUSED  image: there is no image 'debian-12'" in text(pilot)
+        assert "REFUSED  space: " in text(pilot)
+        assert "REFUSED  memory: " in text(pilot)
+        assert pilot.app.screen is screen  # nobody is asked to build what would not help yet
+
+
 async def test_a_build_that_fails_leaves_the_form_as_it_was(lab_store: Store, here: Path) -> None:
     (here / "images").mkdir()
     (here / "images/made.yaml").write_text("schema: 1\nname: made\nsuite: no-such-suite\ntimeout: 30s\n")
@@ -321,7 +338,7 @@ async def test_preflight_refuses_with_what_to_do(lab_store: Store, tiny_image: s
         await pilot.press("ctrl+s")
         await until(pilot, lambda: screen.stage == "plan", 60)
         assert "REFUSED" in text(pilot)
-        assert "-> lower it" in text(pilot)
+        assert "-> lower the VM's memory" in text(pilot)
         await pilot.press("enter")
         await pilot.pause(0.3)
         assert screen.stage == "plan"

@@ -16,6 +16,7 @@ from vmlab_tui.base.paths import Locked, Store, fsync_dir, is_locked, write_dura
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key
 from vmlab_tui.hosts.host import Host
+from vmlab_tui.images.store import open_store
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.events import Event
 from vmlab_tui.journal.log import Follower, Journal
@@ -94,8 +95,13 @@ def create(lab: Lab, prepared: Prepared) -> Path:
 
 
 async def start(lab: Lab, prepared: Prepared, worker: SpareWorker | None = None) -> str:
-    """Create the run and put a worker on it; returns the run's id. Raises Refused by the preflight."""
+    """Create the run, and the store if need be, and put a worker on it; returns the run's id.
+
+    Raises Refused by the preflight.
+    """
     prepared.raise_if_refused()
+    uid, gid = prepared.facts.qemu_uid, prepared.facts.qemu_gid
+    await asyncio.to_thread(open_store, lab.store, uid, gid, system=lab.system)
     folder = create(lab, prepared)
     _put_on(worker or SpareWorker(), folder, prepared.env.secret)
     return prepared.plan.run_id

@@ -50,6 +50,8 @@ class PlannedStep(_Frozen):
 
 
 class PlannedImage(_Frozen):
+    """``virtual_size`` in bytes; ``digest`` is empty in a plan that cannot run, the image being missing."""
+
     name: str
     file: Path
     format: str

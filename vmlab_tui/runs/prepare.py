@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmlab_tui import __version__
-from vmlab_tui.base.errors import Exit, LabError, Refused, UsageError
+from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.ids import is_name, new_mac, new_run_id, new_uuid
+from vmlab_tui.base.paths import Store, existing
 from vmlab_tui.base.units import size
 from vmlab_tui.hosts.accel import choose_accel
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import HostFacts
-from vmlab_tui.images.store import Image, get_image, image_file, open_store
+from vmlab_tui.images.store import NoImage, check_store, get_image, image_file
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import now, whoami
 from vmlab_tui.runs.plan import Plan, PlannedImage, PlannedVm, plan_steps
 from vmlab_tui.runs.request import RunRequest
-from vmlab_tui.spec.env import RunEnv, resolve_env
+from vmlab_tui.spec.env import GIVE_VARIABLES, RunEnv, collect_env, missing_variables
 from vmlab_tui.spec.profile import LoadedProfile, Profile, load_profile
+from vmlab_tui.spec.recipe import has_recipe
 
 RESERVE = 1 << 30
 """Bytes of disk that must stay free beyond what a run needs."""
@@ -40,24 +43,35 @@ class Finding:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could be started, or the reasons why not."""
+    """A run that could be started, or the reasons why not.
+
+    ``build``: the image that is missing, if there is a recipe for it and nothing else speaks against the run.
+    """
 
     plan: Plan
     loaded: LoadedProfile
     env: RunEnv
+    facts: HostFacts
     findings: tuple[Finding, ...]
+    build: str = ""
 
     @property
     def refused(self) -> tuple[Finding, ...]:
         return tuple(one for one in self.findings if one.level == "refuse")
 
     def raise_if_refused(self) -> None:
-        """Raise Refused naming every reason at once."""
-        if self.refused:
-            raise Refused(
-                "preflight refuses:\n" + "\n".join(f"  {one.what}: {one.detail}" for one in self.refused),
-                hint="\n".join(one.fix for one in self.refused if one.fix),
-            )
+        """Raise Refused naming every reason at once, each with its fix."""
+        bad = self.refused
+        if not bad:
+            return
+        if len(bad) == 1:
+            raise Refused(f"preflight refuses: {bad[0].what}: {bad[0].detail}", hint=bad[0].fix)
+        lines = ["preflight refuses, and nothing was touched:"]
+        for finding in bad:
+            lines.append(f"  {finding.what}: {finding.detail}")
+            if finding.fix:
+                lines.append(f"    -> {finding.fix}")
+        raise Refused("\n".join(lines))
 
 
 async def prepare(
@@ -67,28 +81,23 @@ async def prepare(
     loaded: LoadedProfile | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Prepared:
-    """Load, resolve and plan. Only creates the store's own folders.
+    """Load, resolve and plan. Makes and changes nothing.
 
     ``loaded``: the request's profile, where the caller has loaded it already. ``environ``: where the
     variables come from.
 
-    Raises UsageError for a bad profile or request and Refused for missing environment variables or a
-    missing image; everything else that speaks against the run is in ``findings``.
+    Raises UsageError for a bad profile or request, LabError without libvirt; everything that speaks against
+    the run is in ``findings``.
     """
     loaded = loaded or load_profile(request.profile, request.sets)
     profile = _amend(loaded.profile, request)
-    env = resolve_env(profile, request.env_names, request.env_file, environ)
-    facts = await host.facts()
-    open_store(lab.store, facts.qemu_uid, facts.qemu_gid, system=lab.system)
-    try:
-        image = get_image(lab.store, profile.image)
-    except UsageError as error:
-        raise MissingImage(profile.image, error) from error
-    accel = await choose_accel(profile.vm.accel)
-    time_travel = await host.can_time_travel(profile.vm.firmware, "qcow2")
+    env = collect_env(profile, request.env_names, request.env_file, environ)
     name = request.name or f"{profile.name[:50]}-{secrets.token_hex(2)}"
     if not is_name(name):
         raise UsageError(f"'{name}' cannot name a VM", hint="use letters, digits, dot, dash and underscore")
+    facts = await host.facts()
+    image, about_image, buildable = await asyncio.to_thread(_image, lab.store, profile.image)
+    accel, about_accel = await _accel(profile.vm.accel)
     vm = PlannedVm(
         uuid=new_uuid(),
         name=name,
@@ -96,11 +105,11 @@ async def prepare(
         cpus=profile.vm.cpus,
         memory=profile.vm.memory,
         disk=max(profile.vm.disk, image.virtual_size),
-        accel=accel.accel.value,
-        accel_reason=accel.reason,
+        accel=accel,
+        accel_reason=about_accel.detail,
         network=profile.vm.network,
         firmware=profile.vm.firmware,
-        time_travel=time_travel,
+        time_travel=await host.can_time_travel(profile.vm.firmware, "qcow2"),
     )
     plan = Plan(
         run_id=new_run_id(profile.name),
@@ -112,14 +121,7 @@ async def prepare(
         profile=profile,
         profile_file=loaded.path,
         profile_sha=hashlib.sha256(loaded.text).hexdigest(),
-        image=PlannedImage(
-            name=image.name,
-            file=image_file(lab.store, image),
-            format=image.format,
-            digest=image.digest,
-            virtual_size=image.virtual_size,
-            user=image.user,
-        ),
+        image=image,
         vm=vm,
         ports={"ssh": 22, **profile.ports},
         env=dict(env.public),
@@ -131,18 +133,22 @@ async def prepare(
         pause_limit=profile.pause_limit,
         steps=plan_steps(profile),
     )
-    taken = name in {domain.name for domain in await host.domains()}
-    return Prepared(plan, loaded, env, tuple(preflight(lab, facts, plan, image, name_taken=taken)))
-
-
-class MissingImage(Refused):
-    """The profile's image is not in the store."""
-
-    exit = Exit.REFUSED
-
-    def __init__(self, name: str, cause: LabError) -> None:
-        super().__init__(cause.message, hint=f"build it with: vmlab image build {name}")
-        self.name = name
+    found = [about_image]
+    if env.missing:
+        found.append(Finding("refuse", "variables", missing_variables(env), GIVE_VARIABLES))
+    if name in {domain.name for domain in await host.domains()}:
+        fix = "choose another name for the VM (--name NAME)"
+        found.append(Finding("refuse", "name", f"a VM is called {name} already", fix))
+    found += await asyncio.to_thread(_machine, lab, facts, vm)
+    found.append(about_accel)
+    if vm.time_travel:
+        found.append(Finding("warn", "time travel", f"none: {vm.time_travel}"))
+    else:
+        found.append(Finding("ok", "time travel", "snapshots with memory"))
+    prepared = Prepared(plan, loaded, env, facts, tuple(found))
+    if buildable and prepared.refused == (about_image,):
+        return replace(prepared, build=image.name)
+    return prepared
 
 
 def default_on_fail(*, interactive: bool) -> str:
@@ -164,50 +170,88 @@ def _amend(profile: Profile, request: RunRequest) -> Profile:
     return profile.model_copy(update=changes)
 
 
-def preflight(lab: Lab, facts: HostFacts, plan: Plan, image: Image, *, name_taken: bool) -> list[Finding]:
-    """Everything that can be known now: image, permissions, space, memory, time travel."""
-    vm, found = plan.vm, []
-    if image_file(lab.store, image).exists():
-        found.append(
-            Finding("ok", "image", f"{image.name}, {size(image.disk_size)}, made {image.created[:10]}")
-        )
-    else:
-        fix = f"build it again: vmlab image build {image.name}"
-        found.append(Finding("refuse", "image", f"{image_file(lab.store, image)} is gone", fix))
-    if name_taken:
-        found.append(Finding("refuse", "name", f"a VM is called {vm.name} already", "choose another --name"))
-    if not os.access(lab.store.vms, os.W_OK):
-        fix = "run vmlab as root, or use --connect qemu:///session"
-        found.append(Finding("refuse", "permissions", f"{lab.store.vms} cannot be written", fix))
-    found.append(_space(lab, plan))
+def _image(store: Store, name: str) -> tuple[PlannedImage, Finding, bool]:
+    """The image, what there is to say of it, and whether it is missing but could be built.
+
+    One that cannot be used has no digest. Raises UsageError for what cannot be a name.
+    """
+    none = PlannedImage(name=name, file=store.images / name, format="", digest="", virtual_size=0, user="")
+    try:
+        image = get_image(store, name)
+    except NoImage as error:
+        if has_recipe(name):
+            return (
+                none,
+                Finding("refuse", "image", error.message, f"build it: vmlab image build {name}"),
+                True,
+            )
+        detail = f"{error.message}, and no recipe of that name"
+        fix = f"import it (vmlab image add FILE --name {name}), or boot another (--image NAME)"
+        return none, Finding("refuse", "image", detail, fix), False
+    except UsageError:
+        raise
+    except LabError as error:
+        return none, Finding("refuse", "image", error.message, error.hint), False
+    planned = PlannedImage(
+        name=image.name,
+        file=image_file(store, image),
+        format=image.format,
+        digest=image.digest,
+        virtual_size=image.virtual_size,
+        user=image.user,
+    )
+    if planned.file.exists():
+        about = f"{image.name}, {size(image.disk_size)}, made {image.created[:10]}"
+        return planned, Finding("ok", "image", about), False
+    fix = f"build it again: vmlab image build {image.name}"
+    return planned, Finding("refuse", "image", f"{planned.file} is gone", fix), False
+
+
+async def _accel(wish: str) -> tuple[str, Finding]:
+    """What the VM is run with, and why; the wish itself where this machine cannot do it."""
+    try:
+        choice = await choose_accel(wish)
+    except UsageError:
+        raise
+    except LabError as error:
+        return wish, Finding("refuse", "accel", error.message, error.hint)
+    return choice.accel.value, Finding("ok", "accel", choice.reason)
+
+
+def _machine(lab: Lab, facts: HostFacts, vm: PlannedVm) -> list[Finding]:
+    """What can be known of this machine: permissions, space, memory, processors."""
+    found = []
+    try:
+        check_store(lab.store, facts.qemu_uid, facts.qemu_gid, system=lab.system)
+    except Refused as error:
+        found.append(Finding("refuse", "store", error.message, error.hint))
+    found.append(_space(lab, vm))
+    lower = "lower the VM's memory (--set vm.memory=...)"
     if vm.memory > facts.memory_total:
         detail = f"the VM wants {size(vm.memory)}, the machine has {size(facts.memory_total)}"
-        found.append(Finding("refuse", "memory", detail, "lower it with --set vm.memory=..."))
+        found.append(Finding("refuse", "memory", detail, lower))
     elif vm.memory > facts.memory_free:
         detail = f"the VM wants {size(vm.memory)}, only {size(facts.memory_free)} are free"
-        found.append(Finding("warn", "memory", detail, "end other VMs, or the host will swap"))
+        found.append(Finding("warn", "memory", detail, f"end other VMs, or {lower}: the host will swap"))
     else:
         found.append(Finding("ok", "memory", f"{size(vm.memory)} of {size(facts.memory_free)} free"))
     if vm.cpus > facts.cpus:
         detail = f"the VM wants {vm.cpus}, the machine has {facts.cpus}"
-        found.append(Finding("warn", "cpus", detail, "lower it with --set vm.cpus=..."))
-    found.append(Finding("ok", "accel", vm.accel_reason))
-    if vm.time_travel:
-        found.append(Finding("warn", "time travel", f"none: {vm.time_travel}"))
-    else:
-        found.append(Finding("ok", "time travel", "snapshots with memory"))
+        fix = "lower the VM's CPUs (--set vm.cpus=...)"
+        found.append(Finding("warn", "cpus", detail, fix))
     return found
 
 
-def _space(lab: Lab, plan: Plan) -> Finding:
+def _space(lab: Lab, vm: PlannedVm) -> Finding:
     """A run writes the overlay, and the memory into it once for each of its two snapshots."""
-    free = shutil.disk_usage(lab.store.root).free
-    snapshots = 0 if plan.vm.time_travel else 2 * plan.vm.memory
+    free = shutil.disk_usage(existing(lab.store.root)).free
+    snapshots = 0 if vm.time_travel else 2 * vm.memory
     need = snapshots + RESERVE
     if free < need:
         detail = f"{size(free)} free in {lab.store.root}, {size(need)} needed for snapshots and reserve"
-        return Finding("refuse", "space", detail, "free some space, or lower vm.memory")
-    if free < need + plan.vm.disk:
-        detail = f"{size(free)} free: the guest cannot fill its disk of {size(plan.vm.disk)}"
+        fix = "free some space, or lower the VM's memory (--set vm.memory=...)"
+        return Finding("refuse", "space", detail, fix)
+    if free < need + vm.disk:
+        detail = f"{size(free)} free: the guest cannot fill its disk of {size(vm.disk)}"
         return Finding("warn", "space", detail)
     return Finding("ok", "space", f"{size(free)} free")

@@ -18,12 +18,18 @@ _TELLING = re.compile(
 )
 
 
+GIVE_VARIABLES = "export them before vmlab starts, or put NAME=value lines into a file (--env-file FILE)"
+"""What to do about missing variables."""
+
+
 @dataclass(frozen=True)
 class RunEnv:
     """Variables of a run's scripts. ``secret`` values are never stored, shown or put on a command line."""
 
     public: Mapping[str, str] = field(default_factory=dict)
     secret: Mapping[str, str] = field(default_factory=dict, repr=False)
+    missing: tuple[str, ...] = ()
+    """What is not there, such as ``TOKEN is not set``: with any of these a run cannot begin."""
 
 
 def is_secret(profile: Profile, name: str) -> bool:
@@ -31,18 +37,18 @@ def is_secret(profile: Profile, name: str) -> bool:
     return name in profile.secret or bool(_TELLING.search(name))
 
 
-def resolve_env(
+def collect_env(
     profile: Profile,
     names: Iterable[str] = (),
     env_file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> RunEnv:
-    """Collect the variables of a run.
+    """Collect the variables of a run, and what is missing.
 
     ``names`` (of ``--env``) come from ``environ``; a name beats the file, the file beats ``required`` from
     ``environ``, and all beat the profile's ``env``. Secret is what the profile lists as secret, and what the
     caller gives under a name that says so (``..._TOKEN``, ``..._PASSWORD``). Raises UsageError for
-    ``NAME=value`` in ``names``, SpecErrors for a bad file, Refused naming all variables that are missing.
+    ``NAME=value`` in ``names`` and SpecErrors for a bad file.
     """
     wanted = list(dict.fromkeys(names))
     for name in wanted:
@@ -62,17 +68,31 @@ def resolve_env(
         else:
             given[name] = value
     missing += [f"{name} is empty" for name in profile.required if name in given and not given[name]]
-    if missing:
-        plural = "variables this run needs are" if len(missing) > 1 else "variable this run needs is"
-        raise Refused(
-            f"{len(missing)} {plural} missing: {', '.join(missing)}",
-            hint="export them and run again, or write NAME=value lines to a file for --env-file",
-        )
     hidden = {name for name in given if is_secret(profile, name)}
     public = {**profile.env, **{name: value for name, value in given.items() if name not in hidden}}
     for name in hidden:
         public.pop(name, None)
-    return RunEnv(public, {name: given[name] for name in sorted(hidden)})
+    return RunEnv(public, {name: given[name] for name in sorted(hidden)}, tuple(missing))
+
+
+def resolve_env(
+    profile: Profile,
+    names: Iterable[str] = (),
+    env_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> RunEnv:
+    """As :func:`collect_env`, but raises Refused naming all variables that are missing."""
+    env = collect_env(profile, names, env_file, environ)
+    if env.missing:
+        raise Refused(missing_variables(env), hint=GIVE_VARIABLES)
+    return env
+
+
+def missing_variables(env: RunEnv) -> str:
+    """What is missing, in one line."""
+    count = len(env.missing)
+    plural = "variables this run needs are" if count > 1 else "variable this run needs is"
+    return f"{count} {plural} missing: {', '.join(env.missing)}"
 
 
 def _check_name(name: str) -> None:

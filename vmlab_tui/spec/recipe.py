@@ -120,6 +120,11 @@ def find_recipes() -> list[RecipeRef]:
     return list(found.values())
 
 
+def has_recipe(name: str) -> bool:
+    """Whether an image of this name can be built by name."""
+    return any(one.name == name and not one.problem for one in find_recipes())
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 (hex) of everything that decides the image: the recipe as canonical JSON, and the builder."""
     data = recipe.model_dump(mode="json", by_alias=True, exclude={"description", "timeout"})

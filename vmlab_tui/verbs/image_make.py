@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from vmlab_tui.images.store import Image
 
 
-async def known_recipe(name: str) -> bool:
-    """Whether an image of this name could be built by name."""
-    from vmlab_tui.spec.recipe import find_recipes
-
-    return any(ref.name == name and not ref.problem for ref in await blocking(find_recipes))
-
-
 async def build(ctx: Context, ref: str) -> Image:
     """Build, prove and publish the image of a recipe, telling the front how it goes."""
     from vmlab_tui.spec.recipe import load_recipe

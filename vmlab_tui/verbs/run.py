@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import Exit, Refused, UsageError
+from vmlab_tui.base.errors import Exit, UsageError
 from vmlab_tui.base.units import span
 from vmlab_tui.verbs.secrets import refuse_secret_sets, refuse_values
 from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param, Verb, blocking, pairs
@@ -55,13 +55,18 @@ class Run(Verb):
 PROFILE is a file, or the name of a profile in ./, ./profiles, your own profile folder or of those
 that ship (vmlab profile list).
 
-Everything that will be done is planned and checked before anything is touched (--plan shows it).
+Everything that will be done is planned and checked before anything is touched. If something speaks
+against it, every reason is named at once, with what to do about it. --plan shows the plan and all that
+was found, also where the image or variables are still missing, and builds nothing; if anything speaks
+against the run, its exit code is 3.
+
 The run lives in a worker process of its own: closing this terminal does not stop it, and vmlab runs
 wait RUN follows it again.
 
 Ctrl-C asks the run to end as it would have by --on-fail; a second Ctrl-C destroys its VM at once.
 
-A missing image is built first if there is a recipe for it; at a terminal you are asked.
+If all that is missing is the image and there is a recipe for it, it is built first; at a terminal you
+are asked.
 
 Secrets are never taken from the command line. Export them and name them with --env, or use
 --env-file."""
@@ -86,7 +91,7 @@ Secrets are never taken from the command line. Export them and name them with --
             names="profile",
         ),
         DETACH,
-        Param("plan", "Show the plan and what preflight finds; do nothing.", kind=Kind.FLAG),
+        Param("plan", "Show the plan and all that preflight finds; do nothing.", kind=Kind.FLAG),
         Param(
             "set",
             "Another value for one field of the profile, such as vm.cpus=4. Not for secrets.",
@@ -137,7 +142,7 @@ Secrets are never taken from the command line. Export them and name them with --
             for finding in prepared.findings:
                 if finding.level == "warn":
                     ctx.front.say(f"warning: {finding.what}: {finding.detail}")
-            refuse(prepared)
+            prepared.raise_if_refused()
 
             from vmlab_tui.runs import client
 
@@ -168,7 +173,7 @@ Secrets are never taken from the command line. Export them and name them with --
         await refuse_secret_sets(request.profile, request.sets)
         loaded = await blocking(lambda: load_profile(request.profile, request.sets))
         environ = {**os.environ, **args.typed}
-        return await self._prepare(ctx, request, loaded, environ, build_image=not args.flag("plan"))
+        return await self._prepare(ctx, request, loaded, environ, build=not args.flag("plan"))
 
     @staticmethod
     def request(args: Args) -> RunRequest:
@@ -207,47 +212,26 @@ Secrets are never taken from the command line. Export them and name them with --
         loaded: LoadedProfile,
         environ: Mapping[str, str],
         *,
-        build_image: bool,
+        build: bool,
     ) -> Prepared:
-        """The plan. A missing image with a known recipe is built first, if somebody asked says yes."""
-        from vmlab_tui.runs.prepare import MissingImage, prepare
-        from vmlab_tui.verbs.image_make import build, known_recipe
+        """The plan. With ``build``, an image is built first if only that is missing and it has a recipe;
+        if somebody can be asked, only after a yes.
+        """
+        from vmlab_tui.runs.prepare import prepare
 
-        try:
-            async with ctx.host() as host:
-                return await prepare(ctx.lab, host, request, loaded, environ)
-        except MissingImage as error:
-            if not await known_recipe(error.name):
-                raise Refused(
-                    error.message,
-                    hint=f"there is no recipe of that name either; import it: vmlab image add FILE --name "
-                    f"{error.name}\nor boot another: --image NAME (vmlab image list)",
-                ) from error
-            if not build_image:
-                raise
-            ctx.front.say(f"the image '{error.name}' is not in the store yet")
-            if ctx.front.interactive and not await ctx.front.confirm(
-                "Build it now? It takes about 2 minutes."
-            ):
-                raise
-            await build(ctx, error.name)
+        async with ctx.host() as host:
+            prepared = await prepare(ctx.lab, host, request, loaded, environ)
+        if not (build and prepared.build):
+            return prepared
+        ctx.front.say(f"the image '{prepared.build}' is not in the store yet")
+        if ctx.front.interactive and not await ctx.front.confirm("Build it now? It takes about 2 minutes."):
+            return prepared
+
+        from vmlab_tui.verbs import image_make
+
+        await image_make.build(ctx, prepared.build)
         async with ctx.host() as host:
             return await prepare(ctx.lab, host, request, loaded, environ)
-
-
-def refuse(prepared: Prepared) -> None:
-    """Raise Refused with everything that preflight found, at once."""
-    bad = prepared.refused
-    if not bad:
-        return
-    if len(bad) == 1:
-        raise Refused(f"preflight refuses: {bad[0].what}: {bad[0].detail}", hint=bad[0].fix)
-    lines = ["preflight refuses, and nothing was touched:"]
-    for finding in bad:
-        lines.append(f"  {finding.what}: {finding.detail}")
-        if finding.fix:
-            lines.append(f"    -> {finding.fix}")
-    raise Refused("\n".join(lines))
 
 
 def plan_lines(prepared: Prepared) -> tuple[str, ...]:
@@ -264,18 +248,21 @@ def plan_lines(prepared: Prepared) -> tuple[str, ...]:
     ]
     words = {"ok": "ok", "warn": "warning", "refuse": "REFUSED"}
     found = [(words[finding.level], f"{finding.what}: {finding.detail}") for finding in prepared.findings]
-    fixes = [
-        f"  -> {finding.fix}" for finding in prepared.findings if finding.level == "refuse" and finding.fix
-    ]
+    lines = []
+    for finding, line in zip(prepared.findings, table(found, indent="  "), strict=True):
+        lines.append(line)
+        if finding.fix and finding.level != "ok":
+            lines.append(f"    -> {finding.fix}")
     title = f"plan of {plan.profile.name} on image {plan.image.name}"
-    return (title, *table(rows, indent="  "), "preflight", *table(found, indent="  "), *fixes)
+    return (title, *table(rows, indent="  "), "preflight", *lines)
 
 
 def plan_json(prepared: Prepared) -> JsonValue:
-    """The plan and the findings for programs."""
+    """The plan and the findings for programs; ``build``: the image that must be built, and nothing else."""
     return {
         "schema": 1,
         "refused": bool(prepared.refused),
+        "build": prepared.build or None,
         "plan": prepared.plan.model_dump(mode="json", by_alias=True),
         "findings": [
             {"level": found.level, "what": found.what, "detail": found.detail, "fix": found.fix}

@@ -339,13 +339,12 @@ class NewRunScreen(Screen[None]):
         return outcome
 
     async def _plan(self) -> None:
-        try:
-            outcome = await self._verb(self._args(plan=True))
-        except Refused as error:
-            from vmlab_tui.runs.prepare import MissingImage  # by now the other thread has imported it
-
-            if not isinstance(error, MissingImage) or not await self._built(error.name):
-                raise
+        outcome = await self._verb(self._args(plan=True))
+        data: Any = outcome.data
+        if data["build"]:
+            if not await self._built(data["build"]):
+                missing = next(one for one in data["findings"] if one["level"] == "refuse")
+                raise Refused(missing["detail"], hint=missing["fix"])
             outcome = await self._verb(self._args(plan=True))
         self._refused = bool(outcome.exit)
         self.query_one("#steps", Static).update(Content("\n").join(plan_text(outcome)))
@@ -362,12 +361,9 @@ class NewRunScreen(Screen[None]):
         """Offer to build the image that is missing; whether it is there now."""
         from vmlab_tui.tui.dispatch import perform
         from vmlab_tui.tui.screens.activity import ActivityScreen
-        from vmlab_tui.verbs.image_make import known_recipe
         from vmlab_tui.verbs.registry import by_id
 
         question = f"The image '{clean_line(name)}' is not in the store yet."
-        if not await self.app.backend.call(known_recipe(name)):
-            return False
         if not await self.app.ask(f"{question}\nBuild it now? It takes about 2 minutes."):
             return False
         done = await perform(self.app, by_id("image.build"), given={"recipe": name})
