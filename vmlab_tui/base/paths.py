@@ -38,6 +38,11 @@ class Store:
         return self.root / "trash"
 
     @property
+    def templates(self) -> Path:
+        """Clean boots that runs start from (mode 0700): a cache."""
+        return self.root / "templates"
+
+    @property
     def keys(self) -> Path:
         """The lab's own SSH key pair (mode 0700)."""
         return self.root / "keys"

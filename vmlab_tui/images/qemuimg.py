@@ -26,13 +26,13 @@ class Info(BaseModel):
     virtual_size: int = Field(alias="virtual-size")
     actual_size: int = Field(alias="actual-size")
     backing: str | None = Field(None, alias="backing-filename")
-    snapshots: tuple[str, ...] = ()
-    """The names of its internal snapshots."""
+    snapshots: dict[str, int] = {}
+    """Its internal snapshots by name, and the bytes of memory that each holds."""
 
     @field_validator("snapshots", mode="before")
     @classmethod
-    def _names(cls, found: object) -> object:
-        return [one["name"] for one in found] if isinstance(found, list) else found
+    def _sizes(cls, found: object) -> object:
+        return {one["name"]: one["vm-state-size"] for one in found} if isinstance(found, list) else found
 
 
 def _plain(path: Path) -> str:

@@ -242,13 +242,13 @@ def unreferenced(store: Store) -> list[Path]:
 
 
 def overlays_on(store: Store, path: Path) -> list[Path]:
-    """Disks below ``vms/`` and ``trash/`` whose header names ``path`` as their backing file.
+    """Disks below ``vms/``, ``trash/`` and ``templates/`` whose header names ``path`` as their backing file.
 
     Raises LabError for a disk that cannot be read: it might.
     """
     target = path.resolve()
     found = []
-    for folder in (store.vms, store.trash):
+    for folder in (store.vms, store.trash, store.templates):
         for disk in sorted(folder.rglob("*.qcow2")):
             try:
                 backing = inspect(disk).backing

@@ -12,10 +12,11 @@ from vmlab_tui.hosts.model import Domain, Snapshot
 from vmlab_tui.images.store import Image
 from vmlab_tui.lab.chains import DiskNode
 from vmlab_tui.lab.leases import Lease
+from vmlab_tui.lab.templates import Template
 
 Key = tuple[str, ...]
-"""``("image", name)``, ``("file", name)``, ``("other",)``, ``("vm", uuid)``, ``("snapshot", uuid, name)``
-or ``("left", path)``: the same thing keeps its key for life."""
+"""``("image", name)``, ``("file", name)``, ``("other",)``, ``("vm", uuid)``, ``("snapshot", uuid, name)``,
+``("template", key)`` or ``("left", path)``: the same thing keeps its key for life."""
 
 OTHER: Key = ("other",)
 """The row for VMs that stand on no image of the store."""
@@ -103,12 +104,33 @@ class VmEntry:
 
 
 @dataclass(frozen=True)
-class User:
-    """Who stands on an image; ``kind``: vm, left (files only, lease unreadable) or trash."""
+class TemplateEntry:
+    """A clean boot that runs start from.
 
-    kind: Literal["vm", "left", "trash"]
+    ``size``: bytes on the disk. ``used``: when last, in seconds since 1970; 0: never.
+    """
+
+    template: Template
+    base: Key | None
+    size: int
+    used: float
+
+    @property
+    def key(self) -> Key:
+        return ("template", self.template.key)
+
+    @property
+    def name(self) -> str:
+        return f"template {self.template.key[:12]}"
+
+
+@dataclass(frozen=True)
+class User:
+    """Who stands on an image; ``kind``: vm, template, left (files only, lease unreadable) or trash."""
+
+    kind: Literal["vm", "template", "left", "trash"]
     id: str
-    """A VM's uuid, else a directory."""
+    """A VM's uuid, a template's key, else a directory."""
     name: str
     own: bool
 
@@ -155,7 +177,7 @@ class Row:
     key: Key
     parent: Key | None
     depth: int
-    thing: ImageEntry | VmEntry | Snapshot | Leftover | None
+    thing: ImageEntry | TemplateEntry | VmEntry | Snapshot | Leftover | None
 
 
 @dataclass(frozen=True)
@@ -169,6 +191,7 @@ class Inventory:
     problems: tuple[tuple[str, str], ...] = ()
     images: tuple[ImageEntry, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
+    templates: tuple[TemplateEntry, ...] = ()
 
     def find(self, ref: str) -> list[VmEntry]:
         """The VMs that ``ref`` names: an exact uuid or name."""
@@ -185,7 +208,7 @@ class Inventory:
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
-        """image > VM > snapshots by parent; VMs that stand on no image come last, below :data:`OTHER`."""
+        """image > templates, VMs > snapshots by parent; what stands on no image is last, below OTHER."""
         return tuple(_rows(self))
 
     @cached_property
@@ -240,8 +263,10 @@ def diff(old: Inventory | None, new: Inventory) -> Changes:
 
 
 def _rows(inventory: Inventory) -> Iterator[Row]:
-    on: dict[Key, list[VmEntry | Leftover]] = {image.key: [] for image in inventory.images}
-    loose: list[VmEntry | Leftover] = []
+    on: dict[Key, list[TemplateEntry | VmEntry | Leftover]] = {image.key: [] for image in inventory.images}
+    loose: list[TemplateEntry | VmEntry | Leftover] = []
+    for template in inventory.templates:
+        on.get(template.base or OTHER, loose).append(template)
     for vm in inventory.vms:
         on.get(vm.base or OTHER, loose).append(vm)
     for left in inventory.leftovers:
@@ -256,7 +281,7 @@ def _rows(inventory: Inventory) -> Iterator[Row]:
         yield from _below(OTHER, loose)
 
 
-def _below(parent: Key, things: Sequence[VmEntry | Leftover]) -> Iterator[Row]:
+def _below(parent: Key, things: Sequence[TemplateEntry | VmEntry | Leftover]) -> Iterator[Row]:
     for thing in things:
         yield Row(thing.key, parent, 1, thing)
         if isinstance(thing, VmEntry):

@@ -20,12 +20,13 @@ from vmlab_tui.hosts.model import Domain
 from vmlab_tui.images.store import Image, scan_images
 from vmlab_tui.lab.chains import ChainReader, DiskNode, sign
 from vmlab_tui.lab.context import Lab
-from vmlab_tui.lab.graph import Disk, ImageEntry, Inventory, Key, Leftover, User, VmEntry
+from vmlab_tui.lab.graph import Disk, ImageEntry, Inventory, Key, Leftover, TemplateEntry, User, VmEntry
 from vmlab_tui.lab.leases import FILE, Lease, read_lease
+from vmlab_tui.lab.templates import DISK, folder_of, last_used, scan_templates, size_of
 
 __all__ = ["Inventory", "InventoryReader", "VmEntry", "take_inventory"]
 
-T = TypeVar("T", VmEntry, ImageEntry, Leftover)
+T = TypeVar("T", VmEntry, ImageEntry, Leftover, TemplateEntry)
 
 _DEPTH, _ENTRIES = 4, 10_000
 """How deep, and for how many files, a VM's directory is looked through."""
@@ -94,9 +95,10 @@ class InventoryReader:
             for folder in (*folders.values(), *trash.values())
             if folder.path.parent == self.store.trash or (not folder.lease and folder.path.name not in named)
         ]
-        return self._keep(
-            Inventory(tuple(vms), tuple(problems.items()), images.entries(vms, left), tuple(left))
-        )
+        templates, damaged = self._templates(images)
+        problems |= damaged
+        entries = images.entries(vms, left, templates)
+        return self._keep(Inventory(tuple(vms), tuple(problems.items()), entries, tuple(left), templates))
 
     # -- the store's directories -----------------------------------------------------------------
 
@@ -197,6 +199,15 @@ class InventoryReader:
         reason = "in the trash" if trash else folder.problem
         return Leftover(folder.path, reason, folder.used, self._disks(_overlays(folder), images), trash)
 
+    def _templates(self, images: _Images) -> tuple[tuple[TemplateEntry, ...], dict[str, str]]:
+        found, problems = scan_templates(self.store)
+        entries = []
+        for one in found:
+            folder = folder_of(self.store, one.key)
+            (disk,) = self._disks([(str(folder / DISK), "qcow2")], images)
+            entries.append(TemplateEntry(one, disk.base, size_of(self.store, one.key), last_used(folder)))
+        return tuple(entries), problems
+
     # -- what stays the same ---------------------------------------------------------------------
 
     def _keep(self, new: Inventory) -> Inventory:
@@ -209,6 +220,7 @@ class InventoryReader:
             vms=_kept(old.vms, new.vms),
             images=_kept(old.images, new.images),
             leftovers=_kept(old.leftovers, new.leftovers),
+            templates=_kept(old.templates, new.templates),
         )
         self._last = old if old == new else new
         return self._last
@@ -249,7 +261,9 @@ class _Images:
             self._real[path] = real
         return self._bases.get(real)
 
-    def entries(self, vms: Iterable[VmEntry], left: Iterable[Leftover]) -> tuple[ImageEntry, ...]:
+    def entries(
+        self, vms: Iterable[VmEntry], left: Iterable[Leftover], templates: Iterable[TemplateEntry]
+    ) -> tuple[ImageEntry, ...]:
         """Images by name, then former builds by file, each with who stands on it."""
         users: dict[Key, list[User]] = {}
         for vm in vms:
@@ -267,6 +281,10 @@ class _Images:
                 users.setdefault(base, []).append(
                     User("trash" if kind == "trash" else "left", str(one.path), name, True)
                 )
+        for template in templates:
+            if template.base:
+                user = User("template", template.template.key, template.name, True)
+                users.setdefault(template.base, []).append(user)
         entries = []
         for path, key in self._bases.items():
             used, problem = _used(path)

@@ -32,7 +32,7 @@ def _row(entry: ImageEntry, fresh: Mapping[str, str]) -> Row:
     image = entry.image
     state = fresh.get(image.name, "...") if image else "former build" if entry.former else "BROKEN"
     told, tone = _FRESH.get(state, (state, "bad" if entry.problem else "dim"))
-    used = len(entry.users)
+    used = sum(user.kind != "template" for user in entry.users)
     proven = "-" if image is None else "yes" if image.proven else "no"
     search = [
         ("", entry.name),
@@ -108,6 +108,8 @@ def user_rows(entry: ImageEntry) -> list[Row]:
 
 
 def _whose(user: User) -> str:
+    if user.kind == "template":
+        return "template"
     if user.kind == "vm":
         return "VM" if user.own else "foreign VM"
     return "files only" if user.kind == "left" else "in the trash"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.hosts.model import Snapshot
-from vmlab_tui.lab.graph import ImageEntry, Inventory, Key, Leftover, VmEntry
+from vmlab_tui.lab.graph import ImageEntry, Inventory, Key, Leftover, TemplateEntry, VmEntry
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.widgets.rows import Cell, Row
 from vmlab_tui.verbs.words import age, left, local
@@ -44,11 +44,12 @@ def _row(node: Node, key: str, fold: bool | None) -> Row:
     if isinstance(thing, ImageEntry):
         kind = "former" if thing.former else "image"
         told = "BROKEN" if thing.problem else kind
+        users = sum(user.kind != "template" for user in thing.users)
         cells = (
             Cell(clean_line(thing.name), "" if not thing.former else "dim"),
             Cell(told, "bad" if thing.problem else "dim"),
             Cell(size(thing.used) if thing.used is not None else "?"),
-            Cell(f"{len(thing.users)}x used" if thing.users else "unused", "dim"),
+            Cell(f"{users}x used" if users else "unused", "dim"),
         )
         search = [("", thing.name), ("image", thing.name), ("state", told)]
     elif isinstance(thing, VmEntry):
@@ -70,6 +71,14 @@ def _row(node: Node, key: str, fold: bool | None) -> Row:
             Cell(since(thing.created), "dim"),
         )
         search = [("", thing.name), ("state", "snapshot")]
+    elif isinstance(thing, TemplateEntry):
+        cells = (
+            Cell(thing.name, "dim"),
+            Cell("clean boot", "dim"),
+            Cell(size(thing.size)),
+            Cell(f"used {since(int(thing.used))}" if thing.used else "unused", "dim"),
+        )
+        search = [("", thing.name), ("state", "template"), ("image", thing.template.image)]
     elif isinstance(thing, Leftover):
         cells = (
             Cell(clean_line(thing.path.name)),
@@ -117,6 +126,8 @@ def target_of(node: Node) -> Target | None:
         return Target("image", thing.name, clean_line(thing.name))
     if isinstance(thing, VmEntry):
         return Target("vm", thing.uuid, clean_line(thing.name), state=thing.power)
+    if isinstance(thing, TemplateEntry):
+        return Target("template", thing.template.key, thing.name)
     if isinstance(thing, Snapshot):
         return Target("snapshot", thing.name, clean_line(thing.name), parent=node.key[1])
     return None
@@ -132,6 +143,8 @@ def details(node: Node, found: Inventory) -> list[tuple[str, str]]:
     elif isinstance(thing, Snapshot):
         vm = found.vm(node.key[1])
         lines = list(_snapshot(thing, vm))
+    elif isinstance(thing, TemplateEntry):
+        lines = list(_template(thing))
     elif isinstance(thing, Leftover):
         lines = [
             ("files in", str(thing.path)),
@@ -192,6 +205,17 @@ def _image(image: ImageEntry) -> Iterator[tuple[str, str]]:
         yield "used by" if not number else "", user.name + ("" if user.own else " (foreign)")
     if not image.users:
         yield "used by", "no VM"
+
+
+def _template(one: TemplateEntry) -> Iterator[tuple[str, str]]:
+    of = one.template
+    yield "holds", "a clean boot with its memory: runs of such a VM start from it in seconds"
+    yield "image", of.image
+    yield "VM", f"{of.cpus} CPU{'s' * (of.cpus != 1)}, {size(of.memory)}"
+    yield "size", size(one.size)
+    yield "made", f"{local(of.created)} by run {of.run_id}"
+    yield "used", f"{since(int(one.used))} ago" if one.used else "not yet"
+    yield "key", of.key
 
 
 def _snapshot(one: Snapshot, vm: VmEntry | None) -> Iterator[tuple[str, str]]:

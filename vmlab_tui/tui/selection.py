@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """One thing on the screen. ``kind``: vm, run, image, snapshot, profile, recipe.
+    """One thing on the screen. ``kind``: vm, run, image, template, snapshot, profile, recipe.
 
     ``ref`` is how a verb is told of it (uuid, run id, name); ``label`` how people are, already cleaned.
     ``parent`` is the uuid of a snapshot's VM. ``state`` is its state in one word.

@@ -218,7 +218,7 @@ async def choose(app: LabApp, verb: Verb) -> Target | None:
 
 
 def things(app: LabApp) -> list[Target]:
-    """Everything that there is to act on: runs, VMs with their snapshots, images."""
+    """Everything that there is to act on: runs, VMs with their snapshots, images, templates."""
     found = [
         Target("run", view.run_id, clean_line(view.run_id), state=view.status) for view in app.hub.runs or ()
     ]
@@ -231,10 +231,11 @@ def things(app: LabApp) -> list[Target]:
         found += [
             Target("image", image.name, clean_line(image.name)) for image in lab.images if not image.former
         ]
+        found += [Target("template", one.template.key, one.name) for one in lab.templates]
     return found
 
 
-_KINDS = {"vm": "VM", "run": "run", "image": "image", "snapshot": "snapshot"}
+_KINDS = {"vm": "VM", "run": "run", "image": "image", "snapshot": "snapshot", "template": ""}
 
 
 def about(app: LabApp, target: Target) -> str:
