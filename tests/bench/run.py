@@ -30,7 +30,7 @@ def vmlab_run() -> tuple[float, dict[str, float]]:
     """Wall seconds of one run, and its journaled waits in seconds by what was waited for."""
     started = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", "run", "quickstart", "--on-fail", "destroy", "--json"],
+        [sys.executable, "-m", "vmlab_tui", "run", "quickstart", "--cold", "--on-fail", "destroy", "--json"],
         capture_output=True,
         text=True,
         check=False,

@@ -266,7 +266,7 @@ def test_the_cache_is_only_written_when_told_and_really_used(run_dir: Path) -> N
     load_state(run_dir, write=True)
     cache = json.loads((run_dir / CACHE).read_text())
     assert (run_dir / CACHE).stat().st_mode & 0o777 == 0o600
-    assert (cache["schema"], cache["seq"]) == (1, 2)
+    assert (cache["schema"], cache["seq"]) == (2, 2)
     cache["state"]["profile"] = "from the cache"
     (run_dir / CACHE).write_text(json.dumps(cache))
     assert load_state(run_dir).profile == "from the cache"

@@ -17,6 +17,7 @@ from vmlab_tui.runs.plan import Plan
 from vmlab_tui.verbs.telling import amount, line_of, step_title
 from vmlab_tui.verbs.words import cut, moment
 
+_SHORT = {"skipped": "skip", "reused": "same", "unknown": "?", "failed": "FAIL", "error": "FAIL"}
 _EVERY = 5.0
 """Seconds between two lines about progress where lines stay."""
 
@@ -183,7 +184,7 @@ class Live:
             if output := self._output(step):
                 lines.append(self._style.dim(cut(f"        | {output}", width)))
         if not self._state.over:
-            done = sum(one.state in ("ok", "skipped") for one in self._state.steps.values())
+            done = sum(one.state in ("ok", "skipped", "reused") for one in self._state.steps.values())
             total = f"{done} of {len(self._plan.steps)} steps, {duration(self._elapsed(self._state.started))}"
             lines.append(self._style.dim(cut(f"        {total}   {self._keys}", width)))
         return lines
@@ -218,7 +219,7 @@ class Live:
         return f" {title.ljust(self._name + 3)} {duration(seconds):>7}"
 
     def _mark(self, word: str) -> str:
-        short = {"skipped": "skip", "unknown": "?", "failed": "FAIL", "error": "FAIL"}.get(word, word)
+        short = _SHORT.get(word, word)
         return self._style.mark(word, short.ljust(4))
 
     @staticmethod

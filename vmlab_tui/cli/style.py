@@ -22,6 +22,7 @@ _COLOURS = {
     "run": "cyan",
     "unknown": "yellow",
     "skipped": "yellow",
+    "reused": "green",
     "INTERRUPTED": "yellow",
     "ENDED": "yellow",
     "warning": "yellow",

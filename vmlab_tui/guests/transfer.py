@@ -120,6 +120,23 @@ def _scan(src: Path, name: str, exclude: Sequence[str]) -> tuple[list[_Item], li
     return items, left_out
 
 
+def _target(src: Path, dst: str) -> tuple[str, str]:
+    """The folder in the guest, and the name in it if ``src`` is a file. Raises UsageError."""
+    if _is_dir(src):
+        return "/" + dst.strip("/"), ""
+    above, _, last = dst.rpartition("/")
+    return "/" + above.strip("/"), last or src.name
+
+
+def listed(src: Path, dst: str, exclude: Sequence[str]) -> list[tuple[str, int, str, str]]:
+    """What :func:`send_tree` would send: (path below the target, raw mode, SHA-256 of a file, link).
+
+    Sorted by path. Blocks: reads every file. Raises OSError, UsageError.
+    """
+    items, _ = _scan(src, _target(src, dst)[1], exclude)
+    return [(item.name, item.mode, item.digest, item.link) for item in items]
+
+
 # stat -L tells a folder through a link to it, as /lib is on a merged /usr: such a link must not be replaced.
 _QUERY = r"""
 [ -z "$owner" ] || { u=$(id -u "${owner%%:*}") || exit 66
@@ -270,13 +287,9 @@ async def send_tree(
         raise UsageError(f"'{clean_line(dst)}' is not an absolute path in the guest")
     if owner and not _OWNER.fullmatch(owner):
         raise UsageError(f"'{clean_line(owner)}' is not an owner", hint="write user or user:group")
-    name = ""
-    if not await asyncio.to_thread(_is_dir, src):
-        if delete:
-            raise UsageError(f"{src} is a file: 'delete' is for folders")
-        above, _, last = dst.rpartition("/")
-        dst, name = above or "/", last or src.name
-    to = "/" + dst.strip("/")
+    to, name = await asyncio.to_thread(_target, src, dst)
+    if delete and name:
+        raise UsageError(f"{src} is a file: 'delete' is for folders")
     if delete and to.count("/") < 2:
         raise UsageError(
             f"'delete' with {to} could delete a system's folder", hint="use a folder further down"

@@ -51,7 +51,7 @@ Words = Annotated[str, BeforeValidator(_words)]
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0)]
-StepEnd = Literal["ok", "failed", "skipped", "unknown"]
+StepEnd = Literal["ok", "failed", "skipped", "reused", "unknown"]
 CheckEnd = Literal["passed", "failed", "error", "skipped"]
 RunEnd = Literal["passed", "failed", "error", "ended", "interrupted"]
 How = Literal["table", "destroy", "keep"]
@@ -138,8 +138,11 @@ class Done(Payload):
 
 
 class Removed(Payload):
+    """The run does not own it any more: it is gone, or ``detail`` says whose it is now."""
+
     what: Words
     id: str
+    detail: Words = ""
 
 
 class CheckResult(Payload):
@@ -150,6 +153,27 @@ class CheckResult(Payload):
     seconds: Seconds = 0.0
     detail: Words = ""
     evidence: Words = ""
+
+
+class Checkpoint(Payload):
+    """A snapshot was taken after step ``after``; ``key`` stands for all that led there, empty: not known.
+
+    ``created``: libvirt's time of it, seconds since 1970. ``size``: bytes of its memory. ``why``: the policy
+    that wanted it.
+    """
+
+    name: str
+    after: Number
+    key: str = ""
+    created: Number = 0
+    size: Number = 0
+    seconds: Seconds = 0.0
+    why: Literal["clean-boot", "named", "auto", "provisioned"] = "named"
+
+
+class CheckpointDropped(Payload):
+    name: str
+    reason: Words = ""
 
 
 class Paused(Payload):
@@ -197,6 +221,8 @@ KINDS: dict[str, type[Payload]] = {
     "done": Done,
     "removed": Removed,
     "check_result": CheckResult,
+    "checkpoint": Checkpoint,
+    "checkpoint_dropped": CheckpointDropped,
     "paused": Paused,
     "continued": Continued,
     "end_requested": EndRequested,

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from vmlab_tui.journal.events import (
     CheckEnd,
+    Checkpoint,
+    CheckpointDropped,
     CheckResult,
     Continued,
     Done,
@@ -36,7 +38,7 @@ Thing = tuple[str, str]
 """Something a run made or is about to make: (what, id)."""
 
 RunPhase = Literal["starting", "running", "paused", "passed", "failed", "error", "ended", "interrupted"]
-StepPhase = Literal["running", "ok", "failed", "skipped", "unknown"]
+StepPhase = Literal["running", "ok", "failed", "skipped", "reused", "unknown"]
 
 
 class _Value(BaseModel):
@@ -96,6 +98,8 @@ class RunState(_Value):
     """How many workers have worked on it: more than one means it was resumed."""
     steps: dict[int, StepState] = {}
     checks: tuple[CheckState, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Those that were not dropped again, oldest first."""
     owns: tuple[Thing, ...] = ()
     """Every intent that was not removed again, oldest first, done or not."""
     pending: tuple[Thing, ...] = ()
@@ -167,10 +171,19 @@ def _change(run: RunState, payload: Payload, time: str) -> dict[str, Any]:
             return {"owns": _with(run.owns, thing), "pending": _without(run.pending, thing)}
         case Removed():
             thing = (payload.what, payload.id)
-            return {"owns": _without(run.owns, thing), "pending": _without(run.pending, thing)}
+            name = payload.id.rpartition("/")[2] if payload.what == "snapshot" else ""
+            return {
+                "owns": _without(run.owns, thing),
+                "pending": _without(run.pending, thing),
+                "checkpoints": _others(run.checkpoints, name),
+            }
         case CheckResult():
             result = CheckState(**payload.model_dump())
             return {"checks": (*run.checks, result)}
+        case Checkpoint():
+            return {"checkpoints": (*_others(run.checkpoints, payload.name), payload)}
+        case CheckpointDropped():
+            return {"checkpoints": _others(run.checkpoints, payload.name)}
         case Paused():
             return {"state": "paused", "pause_reason": payload.reason, "until": payload.until}
         case Continued():
@@ -233,6 +246,10 @@ def _step_change(
         case StepAmended():
             change = {"amended": payload.sha}
     return {"steps": {**run.steps, number: step.model_copy(update=change)}}
+
+
+def _others(checkpoints: tuple[Checkpoint, ...], name: str) -> tuple[Checkpoint, ...]:
+    return tuple(one for one in checkpoints if one.name != name)
 
 
 def _with(things: tuple[Thing, ...], thing: Thing) -> tuple[Thing, ...]:

@@ -25,11 +25,12 @@ from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import FILE as LEASE_FILE
 from vmlab_tui.lab.leases import keep, read_lease
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
+from vmlab_tui.lab.templates import drop_unfinished
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.control import RunIsOver, ask
 from vmlab_tui.runs.folder import JOURNAL, LOCK, RESERVE, RESERVE_BYTES, identity
 from vmlab_tui.runs.plan import Plan, read_plan, write_plan
-from vmlab_tui.runs.prepare import Prepared
+from vmlab_tui.runs.prepare import Prepared, lasting
 from vmlab_tui.runs.report import Ending, write_reports
 from vmlab_tui.runs.spare import SpareWorker
 
@@ -102,6 +103,7 @@ async def start(lab: Lab, prepared: Prepared, worker: SpareWorker | None = None)
     prepared.raise_if_refused()
     uid, gid = prepared.facts.qemu_uid, prepared.facts.qemu_gid
     await asyncio.to_thread(open_store, lab.store, uid, gid, system=lab.system)
+    prepared = await asyncio.to_thread(lasting, lab, prepared)
     folder = create(lab, prepared)
     _put_on(worker or SpareWorker(), folder, prepared.env.secret)
     return prepared.plan.run_id
@@ -242,6 +244,7 @@ async def _end_here(lab: Lab, view: RunView, host: Host, how: str, by: str) -> E
             until = keep(store, plan.vm.uuid, plan.ttl)
         else:
             removed = await remove_vm(store, host, plan.vm.uuid, plan.run_id)
+            drop_unfinished(store, plan.run_id)
             for what, ident in state.owns:
                 write("removed", what=what, id=ident)
         last = view.state.ended

@@ -11,6 +11,7 @@ from vmlab_tui.checks.result import CheckResult
 from vmlab_tui.guests.transfer import fetch
 from vmlab_tui.lab.leases import keep
 from vmlab_tui.lab.owned import remove_vm
+from vmlab_tui.lab.templates import drop_unfinished
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStep
 
@@ -94,5 +95,6 @@ async def destroy_vm(run: RunContext) -> int:
 
 def record_removed(run: RunContext) -> None:
     """Journal that everything the run owned is gone."""
+    drop_unfinished(run.store, run.plan.run_id)
     for what, ident in run.state.owns:
         run.write("removed", what=what, id=ident)

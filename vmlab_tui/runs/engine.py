@@ -16,7 +16,7 @@ from vmlab_tui.base.text import Masker
 from vmlab_tui.base.units import duration
 from vmlab_tui.guests.units import UnitLost
 from vmlab_tui.hosts.model import Power
-from vmlab_tui.runs import closing, opening
+from vmlab_tui.runs import checkpoints, closing, opening, warm
 from vmlab_tui.runs.capture import ConsoleCapture
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStep
@@ -36,12 +36,12 @@ _PHASES: dict[str, Phase] = {
     "address": opening.address,
     "ssh": opening.ssh,
     "cloud-init": opening.cloud_init,
-    "clean-boot": opening.checkpoint,
-    "provisioned": opening.checkpoint,
+    "clean-boot": warm.clean_boot,
+    "provisioned": checkpoints.phase,
     "checks": closing.checks,
 }
 _TAIL = ("collect", "report", "cleanup")
-_DONE = ("ok", "skipped")
+_DONE = ("ok", "skipped", "reused")
 
 
 @dataclass
@@ -100,10 +100,24 @@ class Engine:
             if known and known.state in _DONE:
                 await self._restore(step)
                 continue
-            outcome = await self._step(step, _PHASES.get(step.kind, profile_step))
+            if step.index is not None and not self.run.plan.reused(step.number):
+                await checkpoints.before_step(self.run, step, self._undone())
+            outcome = await self._step(step, self._phase(step))
             if outcome:
                 return outcome
+            await checkpoints.after_step(self.run, step)
         return Outcome()
+
+    def _phase(self, step: PlannedStep) -> Phase:
+        if self.run.plan.reused(step.number):
+            return warm.reuse
+        return _PHASES.get(step.kind, profile_step)
+
+    def _undone(self) -> float:
+        """Seconds of work since the last checkpoint."""
+        state = self.run.state
+        last = state.checkpoints[-1].after if state.checkpoints else 0
+        return sum(one.seconds for one in state.steps.values() if one.number > last)
 
     def _before(self) -> Outcome | None:
         """How the main part had ended when an earlier worker died; None when it had not."""

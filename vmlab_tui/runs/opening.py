@@ -20,6 +20,7 @@ from vmlab_tui.base.text import clean
 from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key, warm_up
+from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.waiting import Stage, wait_ready, while_alive
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
@@ -28,6 +29,7 @@ from vmlab_tui.lab.leases import FILE as LEASE_FILE
 from vmlab_tui.lab.leases import Lease, PortLease, now, whoami, write_lease
 from vmlab_tui.lab.ports import reserve
 from vmlab_tui.lab.vmdir import make_vm_dir
+from vmlab_tui.runs import warm
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStep
 
@@ -39,7 +41,6 @@ SEED_MADE = declare("seed.made", "overlay and seed exist, no domain")
 DOMAIN_DEFINED = declare("domain.defined", "the domain is defined and off")
 DOMAIN_STARTED = declare("domain.started", "the domain runs, the guest is not up")
 SSH_READY = declare("ssh.ready", "the guest answers")
-SNAPSHOT_MADE = declare("snapshot.made", "a snapshot exists that the journal does not call done")
 
 
 async def preflight(run: RunContext, step: PlannedStep) -> Result:
@@ -89,7 +90,10 @@ async def overlay(run: RunContext, step: PlannedStep) -> Result:
         )
         write_lease(run.store, lease.model_copy(update={"ports": leased}))
     point(PORTS_RESERVED)
-    if not run.vm.disk.exists():
+    if not run.vm.disk.exists() and plan.start:
+        with run.wait("copy"):
+            await warm.copy(run, plan.start)
+    elif not run.vm.disk.exists():
         half = run.vm.path / ".disk.new"
         half.unlink(missing_ok=True)
         with run.wait("qemu-img"):
@@ -97,7 +101,7 @@ async def overlay(run: RunContext, step: PlannedStep) -> Result:
         half.rename(run.vm.disk)
     point(OVERLAY_MADE)
     shown = ", ".join(f"{one.name}=127.0.0.1:{one.host_port}" for one in forwards)
-    return Result(detail=f"{plan.image.name}, {shown}")
+    return Result(detail=f"{warm.told(plan.start) if plan.start else plan.image.name}, {shown}")
 
 
 async def seed(run: RunContext, step: PlannedStep) -> Result:
@@ -111,7 +115,7 @@ async def seed(run: RunContext, step: PlannedStep) -> Result:
     if not folder.seed.exists():
         half = folder.path / ".seed.new"
         spec = SeedSpec(
-            instance_id=vm.uuid,
+            instance_id=run.plan.instance_id,
             hostname=vm.name,
             user=run.plan.image.user,
             authorized_keys=(user_key.public,),
@@ -150,7 +154,9 @@ def vm_spec(run: RunContext) -> VmSpec:
 
 async def define(run: RunContext, step: PlannedStep) -> Result:
     with run.making("domain", run.plan.vm.uuid, run.plan.vm.name), run.wait("libvirt"):
-        if await run.host.domain(run.plan.vm.uuid) is None:
+        if run.plan.start:
+            await warm.define(run, run.plan.start, vm_spec(run))
+        elif await run.host.domain(run.plan.vm.uuid) is None:
             await run.host.define(vm_spec(run))
     point(DOMAIN_DEFINED)
     return Result(detail=run.plan.vm.name)
@@ -162,6 +168,8 @@ async def boot(run: RunContext, step: PlannedStep) -> Result:
         power = await run.host.power(uuid)
         if power is Power.PAUSED:
             await run.host.resume(uuid)
+        elif run.plan.start:
+            await warm.wake(run, run.plan.start)
         elif power is not Power.ON:
             await run.host.start(uuid)
     point(DOMAIN_STARTED)
@@ -209,10 +217,13 @@ async def ssh(run: RunContext, step: PlannedStep) -> Result:
         run.endpoint = await find_endpoint(run, Deadline(30))
     deadline = Deadline(step.timeout)
 
+    async def enter() -> Guest:
+        assert run.endpoint is not None
+        guest = await warm.enter(run, deadline)
+        return guest or await wait_ready(run.endpoint, deadline, **watchers(run))
+
     with run.wait("boot"):
-        _, run.guest = await asyncio.gather(
-            asyncio.to_thread(warm_up), wait_ready(run.endpoint, deadline, **watchers(run))
-        )
+        _, run.guest = await asyncio.gather(asyncio.to_thread(warm_up), enter())
     point(SSH_READY)
     return Result()
 
@@ -268,17 +279,3 @@ async def save_cloud_init_log(run: RunContext) -> None:
         path = run.folder / "cloud-init.log"
         path.touch(mode=0o600)
         path.write_bytes(run.masker.mask(shown.out))
-
-
-async def checkpoint(run: RunContext, step: PlannedStep) -> Result:
-    """The snapshot ``clean-boot`` or ``provisioned``: disk and memory, at this step's boundary."""
-    uuid, name = run.plan.vm.uuid, step.kind
-    if run.plan.vm.time_travel:
-        return Result("skipped", f"no time travel: {run.plan.vm.time_travel}")
-    with run.making("snapshot", f"{uuid}/{name}"), run.wait("libvirt"):
-        if name not in {one.name for one in await run.host.snapshots(uuid)}:
-            await run.host.create_snapshot(
-                uuid, name, f"vmlab run {run.plan.run_id}, before step {step.number + 1:02}"
-            )
-        point(SNAPSHOT_MADE)
-    return Result()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -39,6 +40,10 @@ class PlannedStep(_Frozen):
     component: str | None = None
     timeout: float
     index: int | None = None
+    checkpoint: bool = False
+    """Whether the profile wants a checkpoint after it."""
+    usual: float | None = None
+    """Seconds that it took in earlier runs (median); None where there were none."""
 
     @property
     def slug(self) -> str:
@@ -76,6 +81,30 @@ class PlannedVm(_Frozen):
     time_travel: str = ""
 
 
+class PlannedKey(_Frozen):
+    """The key after step ``number``, and the digests of what that step adds to it, see `runs.keys`."""
+
+    number: int
+    key: str
+    parts: dict[str, str]
+
+
+class PlannedStart(_Frozen):
+    """Where a run starts when not from nothing: with step ``after`` done, in a memory snapshot.
+
+    ``kind``: template (``source`` is its key) or checkpoint (``source`` is a VM's uuid). ``run_id`` made it.
+    """
+
+    kind: Literal["template", "checkpoint"]
+    source: str
+    snapshot: str
+    after: int
+    key: str
+    run_id: str
+    instance_id: str
+    """cloud-init's name for the guest that booted: with another it would start over at the next boot."""
+
+
 class Plan(_Frozen):
     """``plan.json``: immutable. Secrets are named here, never held."""
 
@@ -100,6 +129,18 @@ class Plan(_Frozen):
     max_duration: float
     pause_limit: float
     steps: tuple[PlannedStep, ...]
+    checkpoints: Literal["auto", "named", "none"] = "none"
+    budget: int = 0
+    """Bytes that checkpoints and templates of the lab may take."""
+    keys: tuple[PlannedKey, ...] = ()
+    start: PlannedStart | None = None
+    why: str = ""
+    """Why it starts there, and not later."""
+
+    @property
+    def instance_id(self) -> str:
+        """What cloud-init calls the guest."""
+        return self.start.instance_id if self.start else self.vm.uuid
 
     @property
     def sha(self) -> str:
@@ -109,6 +150,18 @@ class Plan(_Frozen):
 
     def step(self, number: int) -> PlannedStep:
         return self.steps[number - 1]
+
+    def key(self, number: int) -> str:
+        """The key after step ``number``; empty where it has none."""
+        return next((one.key for one in self.keys if one.number == number), "")
+
+    def key_at(self, number: int) -> str:
+        """The key of the guest's state after step ``number``: checks and the like do not change it."""
+        return next((one.key for one in reversed(self.keys) if one.number <= number), "")
+
+    def reused(self, number: int) -> bool:
+        """Whether step ``number`` was done where this run starts from."""
+        return self.start is not None and self.phase("cloud-init").number <= number <= self.start.after
 
     def phase(self, kind: str) -> PlannedStep:
         """The step of a phase that every run has."""
@@ -128,7 +181,14 @@ def plan_steps(profile: Profile) -> tuple[PlannedStep, ...]:
     for kind in OPENING:
         add(kind, kind, phase_seconds.get(kind, _MARGIN))
     for index, step in enumerate(profile.steps):
-        add(step.kind, step.name, step.timeout, index=index, component=step.component)
+        add(
+            step.kind,
+            step.name,
+            step.timeout,
+            index=index,
+            component=step.component,
+            checkpoint=step.checkpoint,
+        )
     for kind in CLOSING:
         add(kind, kind, phase_seconds.get(kind, _MARGIN))
     return tuple(steps)

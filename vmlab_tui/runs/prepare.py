@@ -21,14 +21,14 @@ from vmlab_tui.hosts.model import HostFacts
 from vmlab_tui.images.store import NoImage, check_store, get_image, image_file
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import now, whoami
+from vmlab_tui.runs.budget import RESERVE
 from vmlab_tui.runs.plan import Plan, PlannedImage, PlannedVm, plan_steps
 from vmlab_tui.runs.request import RunRequest
+from vmlab_tui.runs.start import can_compare, keyed, look_back, told
 from vmlab_tui.spec.env import GIVE_VARIABLES, RunEnv, collect_env, missing_variables
 from vmlab_tui.spec.profile import LoadedProfile, Profile, load_profile
 from vmlab_tui.spec.recipe import has_recipe
-
-RESERVE = 1 << 30
-"""Bytes of disk that must stay free beyond what a run needs."""
+from vmlab_tui.spec.settings import load_settings
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,10 @@ async def prepare(
         max_duration=profile.max_duration,
         pause_limit=profile.pause_limit,
         steps=plan_steps(profile),
+        checkpoints=profile.checkpoints,
+        budget=load_settings().budget,
     )
+    plan = await look_back(lab, host, plan, facts, env.secret, cold=request.cold)
     found = [about_image]
     if env.missing:
         found.append(Finding("refuse", "variables", missing_variables(env), GIVE_VARIABLES))
@@ -145,10 +148,20 @@ async def prepare(
         found.append(Finding("warn", "time travel", f"none: {vm.time_travel}"))
     else:
         found.append(Finding("ok", "time travel", "snapshots with memory"))
+    if image.digest:
+        found.append(Finding("ok", "start", told(plan)))
     prepared = Prepared(plan, loaded, env, facts, tuple(found))
     if buildable and prepared.refused == (about_image,):
         return replace(prepared, build=image.name)
     return prepared
+
+
+def lasting(lab: Lab, prepared: Prepared) -> Prepared:
+    """With keys that later runs can compare theirs with: in a new store there was no secret to hash by."""
+    if not prepared.plan.keys or not prepared.env.secret or can_compare(lab):
+        return prepared
+    plan = keyed(lab, prepared.plan, prepared.facts, prepared.env.secret, make=True)
+    return replace(prepared, plan=plan)
 
 
 def default_on_fail(*, interactive: bool) -> str:
@@ -162,7 +175,7 @@ def _amend(profile: Profile, request: RunRequest) -> Profile:
     """A flag beats the profile."""
     changes: dict[str, object] = {
         field: value
-        for field in ("image", "on_pass", "on_fail", "ttl", "max_duration")
+        for field in ("image", "on_pass", "on_fail", "ttl", "max_duration", "checkpoints")
         if (value := getattr(request, field)) is not None
     }
     if request.accel is not None:

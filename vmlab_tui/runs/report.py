@@ -16,7 +16,14 @@ from vmlab_tui.journal.state import RunState
 from vmlab_tui.runs.plan import Plan
 
 SCHEMA = 1
-_WORDS = {"ok": "ok", "failed": "FAILED", "skipped": "skipped", "unknown": "unknown", "running": "running"}
+_WORDS = {
+    "ok": "ok",
+    "failed": "FAILED",
+    "skipped": "skipped",
+    "reused": "reused",
+    "unknown": "unknown",
+    "running": "running",
+}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ class RunRequest(BaseModel):
     ttl: float | None = None
     max_duration: float | None = None
     accel: str | None = None
+    checkpoints: str | None = None
+    cold: bool = False
+    """Start from nothing, whatever there is to start from."""
     name: str | None = None
     interactive: bool = False
     """Started from the TUI, where a failed run may pause and ask."""

@@ -18,6 +18,7 @@ from vmlab_tui.guests.transfer import send_tree
 from vmlab_tui.guests.units import UnitSpec, kill_unit, run_unit
 from vmlab_tui.guests.waiting import boot_id, reboot
 from vmlab_tui.runs.context import Result, RunContext
+from vmlab_tui.runs.keys import digest, step_parts
 from vmlab_tui.runs.opening import tail_of, watchers
 from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.spec.model import CopyStep, RebootStep, RunStep, WaitStep
@@ -65,10 +66,22 @@ async def _copy(run: RunContext, step: PlannedStep, what: CopyStep) -> Result:
             on_progress=on_progress,
             timeout=step.timeout,
         )
+    await _amend_if_changed(run, step, what)
     for name in sent.left_out:
         run.note(f"step '{step.name}' leaves out {name}: neither file, folder nor link", level="warn")
     point(COPY_DONE)
     return Result(detail=f"{sent.files} files, {size(sent.bytes)} sent, {sent.skipped} unchanged")
+
+
+async def _amend_if_changed(run: RunContext, step: PlannedStep, what: CopyStep) -> None:
+    """Journal it when the files are not those that the plan's keys were made of."""
+    planned = next((one.parts for one in run.plan.keys if one.number == step.number), None)
+    if planned is None:
+        return
+    now = await asyncio.to_thread(step_parts, what, {}, {})
+    if now != planned:
+        run.note(f"files of step '{step.name}' changed while the run was at work", level="warn")
+        run.write("step_amended", number=step.number, attempt=run.attempt(step), sha=digest(dict(now)))
 
 
 def unit_of(run: RunContext, step: PlannedStep, what: RunStep) -> UnitSpec:

@@ -89,6 +89,11 @@ class Common(Strict):
     )
     cloud_init: dict[CloudKey, JsonValue] = Field(default={}, description="added to cloud-init's user-data")
     boot_timeout: Seconds = Field(600.0, description="how long the guest may take to boot and answer")
+    checkpoints: Literal["auto", "named", "none"] = Field(
+        "auto",
+        description="auto: after steps marked with checkpoint, and where going back would save more than "
+        "the snapshot costs; named: after marked steps only; none: only the clean boot",
+    )
     artifacts: tuple[GuestPath, ...] = Field(
         (), description="files to fetch at the end: absolute paths or globs"
     )
@@ -112,6 +117,7 @@ class _Step(BaseModel):
     name: str
     timeout: float = Field(gt=0)
     component: str | None = None
+    checkpoint: bool = False
 
 
 class CopyStep(_Step):

@@ -297,6 +297,7 @@ def _common(form: StepForm, kind: str, title: str) -> dict[str, Any]:
         "name": form.name or clean_line(title, 60),
         "timeout": form.timeout or DEFAULT_TIMEOUTS[kind],
         "component": form.component,
+        "checkpoint": form.checkpoint,
     }
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic_core import CoreSchema, core_schema
 
 from vmlab_tui.base.paths import config_dir
-from vmlab_tui.checks.fields import Matching, One
+from vmlab_tui.checks.fields import Bytes, Matching, One
 from vmlab_tui.spec.loader import Document, read_document
 from vmlab_tui.spec.validate import require
 
@@ -45,6 +45,8 @@ class _Words:
 
 
 Command = Annotated[tuple[str, ...], _Words()]
+BUDGET = 20 << 30
+"""Bytes for checkpoints and templates where nobody says."""
 Theme = Literal["dark", "light", "ansi"]
 Notify = Literal["terminal", "desktop", "off"]
 Folder = Annotated[
@@ -64,6 +66,9 @@ class _File(BaseModel):
     uri: Uri | None = Field(None, description="libvirt host that is used when none is named")
     store: Folder | None = Field(None, description="the lab directory")
     profiles: tuple[Folder, ...] = Field((), description="more folders with profiles")
+    budget: Bytes = Field(
+        BUDGET, description="disk that checkpoints and templates may take; the oldest go first"
+    )
     theme: Theme = Field("dark", description="colours of the screens; ansi: the terminal's own")
     notify: Notify = Field("terminal", description="how the end of a run is told beside the screen")
     pager: Command | None = Field(None, description="opens a log (default: $PAGER)")
@@ -79,6 +84,7 @@ class Settings(BaseModel):
     uri: str | None = None
     store: Path | None = None
     profiles: tuple[Path, ...] = ()
+    budget: int = BUDGET
     theme: Theme = "dark"
     notify: Notify = "terminal"
     pager: tuple[str, ...] | None = None
@@ -96,6 +102,7 @@ def load_settings() -> Settings:
         uri=written.uri,
         store=Path(written.store).expanduser() if written.store else None,
         profiles=tuple(Path(folder).expanduser() for folder in written.profiles),
+        budget=written.budget,
         theme=written.theme,
         notify=written.notify,
         pager=written.pager,

@@ -61,6 +61,7 @@ class StepForm(Strict):
         None, description="the part of the system that it belongs to, for reports"
     )
     timeout: Seconds | None = Field(None, description="time limit, such as 2m")
+    checkpoint: bool = Field(False, description="take a snapshot after this step, to go back to")
 
 
 class CopyArguments(Strict):

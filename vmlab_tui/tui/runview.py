@@ -28,6 +28,7 @@ _MARKS = {
     "failed": ("FAIL", "bad"),
     "running": ("run", "accent"),
     "skipped": ("skip", "dim"),
+    "reused": ("same", "good"),
     "unknown": ("?", "warn"),
     "-": ("-", "dim"),
 }
@@ -82,14 +83,19 @@ def check_of(view: RunView, key: str) -> CheckState | None:
 
 
 def rows(view: RunView, now: datetime | None = None) -> list[Row]:
-    """A row for every step, and below the one that checks, one for every result."""
+    """A row for every step, and below the one that checks, one for every result.
+
+    A star stands behind a step after which there is a checkpoint.
+    """
     from vmlab_tui.verbs.shapes import step_state
 
     found = []
+    marked = {one.after for one in view.state.checkpoints}
     for step in view.plan.steps:
         known = view.state.steps.get(step.number)
         word, tone = _MARKS[step_state(view, step.number)]
         again = f" #{known.attempt}" if known and known.attempt > 1 else ""
+        again += " *" if step.number in marked else ""
         calm = "dim" if known is None else ""
         found.append(
             Row(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
+from vmlab_tui.verbs.templates import told
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Preview, Verb, blocking
 from vmlab_tui.verbs.words import age, local, table
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from vmlab_tui.images.store import Image
+    from vmlab_tui.lab.templates import Template
 
 IMAGE = Param("image", "An image's name.", positional=True, required=True, metavar="NAME", names="image")
 
@@ -91,6 +93,7 @@ class ImageRemove(Verb):
     id = "image.rm"
     words = ("image", "rm")
     help = "Remove an image; refused while a VM stands on it"
+    long_help = "Templates of the image go with it: only runs that would start from them need them."
     examples = (("vmlab image rm golden", ""),)
     areas = ("images",)
     key = "D"
@@ -103,15 +106,27 @@ class ImageRemove(Verb):
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
         _refuse_if_used(image, await users_of(ctx, image))
         path = image_file(ctx.lab.store, image)
-        return Preview((f"image {image.name} will be removed",), (f"file {path}, {size(image.disk_size)}",))
+        loses = [f"file {path}, {size(image.disk_size)}"]
+        loses += [told(ctx, one) for one in await blocking(lambda: templates_on(ctx, image))]
+        return Preview((f"image {image.name} will be removed",), tuple(loses))
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.images.store import get_image, remove_image
+        from vmlab_tui.lab.templates import evict
 
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
         _refuse_if_used(image, await users_of(ctx, image))
+        for one in await blocking(lambda: templates_on(ctx, image)):
+            await blocking(partial(evict, ctx.lab.store, one.key))
         await blocking(lambda: remove_image(ctx.lab.store, image.name))
         return Outcome({"schema": 1, "removed": image.name}, (f"removed image {image.name}",))
+
+
+def templates_on(ctx: Context, image: Image) -> list[Template]:
+    """The templates that stand on this very file."""
+    from vmlab_tui.lab.templates import scan_templates
+
+    return [one for one in scan_templates(ctx.lab.store)[0] if one.digest == image.digest]
 
 
 def _refuse_if_used(image: Image, users: tuple[str, ...]) -> None:
@@ -135,8 +150,9 @@ async def users_of(ctx: Context, image: Image) -> tuple[str, ...]:
         found = await take_inventory(ctx.lab, host)
     entry = found.image(image.name)
     # what the headers of all disks say, those of foreign VMs outside the store included
-    users = [user.name + ("" if user.own else " (foreign)") for user in entry.users] if entry else []
-    known = {user.id for user in entry.users} if entry else set()
+    standing = [user for user in entry.users if user.kind != "template"] if entry else []
+    users = [user.name + ("" if user.own else " (foreign)") for user in standing]
+    known = {user.id for user in standing}
     users += [
         vm.name
         for vm in found.vms

@@ -11,6 +11,7 @@ from vmlab_tui.verbs.runs_logs import RunsLogs
 from vmlab_tui.verbs.runs_view import RunsList, RunsShow
 from vmlab_tui.verbs.snapshots import SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert
 from vmlab_tui.verbs.ssh import Ssh
+from vmlab_tui.verbs.templates import TemplateList, TemplateRemove
 from vmlab_tui.verbs.verb import Verb
 from vmlab_tui.verbs.vm_delete import Delete
 from vmlab_tui.verbs.vm_power import Off, Pause, Reboot, Shutdown, Start, Unpause
@@ -44,6 +45,8 @@ VERBS: tuple[Verb, ...] = (
     ImageList(),
     ImageShow(),
     ImageRemove(),
+    TemplateList(),
+    TemplateRemove(),
     ProfileList(),
     ProfileShow(),
     ProfileCheck(),
@@ -54,6 +57,7 @@ GROUPS: dict[str, str] = {
     "snapshot": "Mark moments of a VM and go back to them",
     "runs": "Look at runs, go on with them, end them",
     "image": "Build, import and look at base images",
+    "template": "Clean boots that runs start from: a cache",
     "profile": "Find, check and write profiles",
 }
 """The first words that several verbs share, with their help."""

@@ -120,6 +120,17 @@ Secrets are never taken from the command line. Export them and name them with --
             metavar="TIME",
         ),
         Param(
+            "cold",
+            "Start from nothing: no template, no checkpoint of an earlier run.",
+            kind=Kind.FLAG,
+        ),
+        Param(
+            "checkpoints",
+            "auto: where going back would save more than a snapshot costs; named: after marked steps.",
+            kind=Kind.CHOICE,
+            choices=("auto", "named", "none"),
+        ),
+        Param(
             "accel",
             "auto measures whether KVM is really faster here.",
             kind=Kind.CHOICE,
@@ -135,6 +146,7 @@ Secrets are never taken from the command line. Export them and name them with --
             return Outcome(plan_json(prepared), plan_lines(prepared), refused)
 
         from vmlab_tui.runs.spare import SpareWorker
+        from vmlab_tui.runs.start import told
 
         # first of all: it starts up while everything else here is imported and prepared
         with SpareWorker() as worker:
@@ -143,6 +155,8 @@ Secrets are never taken from the command line. Export them and name them with --
                 if finding.level == "warn":
                     ctx.front.say(f"warning: {finding.what}: {finding.detail}")
             prepared.raise_if_refused()
+            if prepared.plan.start:
+                ctx.front.say(f"start: {told(prepared.plan)}")
 
             from vmlab_tui.runs import client
 
@@ -202,6 +216,8 @@ Secrets are never taken from the command line. Export them and name them with --
             ttl=args.seconds("ttl"),
             max_duration=args.seconds("max_duration"),
             accel=args.optional("accel"),
+            checkpoints=args.optional("checkpoints"),
+            cold=args.flag("cold"),
             name=args.optional("name"),
         )
 
@@ -242,7 +258,7 @@ def plan_lines(prepared: Prepared) -> tuple[str, ...]:
             f"{step.number:>2}",
             step.kind if step.index is not None else "",
             step.name,
-            f"at most {span(step.timeout)}" if step.timeout else "",
+            "done already" if plan.reused(step.number) else f"at most {span(step.timeout)}",
         )
         for step in plan.steps
     ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean, clean_line
-from vmlab_tui.base.units import duration
+from vmlab_tui.base.units import duration, size
 from vmlab_tui.verbs.shapes import details, elapsed, next_commands, step_state, stopped_at, summary, verdict
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb, blocking
 from vmlab_tui.verbs.words import age, commands, cut, left, local, table
@@ -14,6 +14,7 @@ from vmlab_tui.verbs.words import age, commands, cut, left, local, table
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from vmlab_tui.journal.events import Checkpoint
     from vmlab_tui.runs.client import RunView
 
 RUN = Param(
@@ -97,6 +98,7 @@ class RunsShow(Verb):
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.runs import client
+        from vmlab_tui.runs.start import told
 
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
         problem = ""
@@ -106,7 +108,7 @@ class RunsShow(Verb):
                 owned = [(thing.what, thing.id) for thing in await client.owned(host, view)]
         except LabError as error:  # a run can be read without libvirt
             problem = error.message
-        lines = [*verdict(view), ""]
+        lines = [*verdict(view), f"  {told(view.plan)}", ""]
         lines += table(
             (self._row(view, number) for number in range(1, len(view.plan.steps) + 1)), indent="  "
         )
@@ -119,6 +121,10 @@ class RunsShow(Verb):
                 ),
                 indent="  ",
             )
+        if view.state.checkpoints:
+            total = size(sum(one.size for one in view.state.checkpoints))
+            lines += ["", f"checkpoints, {total} of memory in them"]
+            lines += table((self._checkpoint(view, one) for one in view.state.checkpoints), indent="  ")
         lines += [f"  {note.level}: {clean_line(note.text)}" for note in view.state.notes]
         if view.state.finished:
             lines.append(f"  ended {local(view.state.finished)}")
@@ -128,6 +134,17 @@ class RunsShow(Verb):
             lines += ["", f"what exists of it is not known: {clean_line(problem)}"]
         lines += ["", *commands(next_commands(view)), f"  {view.folder}"]
         return Outcome({**details(view, owned), "owns_known": not problem}, tuple(lines))
+
+    @staticmethod
+    def _checkpoint(view: RunView, one: Checkpoint) -> tuple[str, ...]:
+        step = view.plan.step(one.after)
+        return (
+            clean_line(one.name, 60),
+            f"after {one.after:02} {cut(step.name, 28)}",
+            size(one.size),
+            f"took {duration(one.seconds)}",
+            "automatic" if one.why == "auto" else "",
+        )
 
     @staticmethod
     def _things(owned: list[tuple[str, str]]) -> list[tuple[str, str]]:

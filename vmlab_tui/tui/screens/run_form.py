@@ -67,6 +67,12 @@ def make_form(loaded: LoadedProfile, images: Sequence[tuple[str, str]], environ:
         Field("image", "image", profile.image, choices=tuple(choices)),
         Field("memory", "memory", exact(profile.vm.memory), "such as 2GiB"),
         Field("cpus", "CPUs", str(profile.vm.cpus)),
+        Field(
+            "start",
+            "start",
+            "warm",
+            choices=(("where an earlier run got to, if one did", "warm"), ("from nothing", "cold")),
+        ),
         Field("name", "VM name", hint=f"{profile.name}-...: one is made up"),
     )
     keep = ("keep the VM", "keep")
@@ -127,6 +133,8 @@ def read_form(form: Form, values: Mapping[str, str]) -> Wanted:
             continue
         elif one.name.startswith("env."):
             typed[one.name.removeprefix("env.")] = plain
+        elif one.name == "start":
+            arguments["cold"] = plain == "cold"
         elif one.name in ("memory", "cpus"):
             if plain:
                 sets.append(f"vm.{one.name}={plain}")

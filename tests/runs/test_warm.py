@@ -1,0 +1,168 @@
+"""Runs that do not start from nothing: templates, and checkpoints of kept VMs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.command import Said, vmlab
+from vmlab_tui.base.paths import Store
+
+pytestmark = pytest.mark.guest
+
+HEAD = """\
+schema: 1
+name: warm
+image: {image}
+vm: {{cpus: 1, memory: 192MiB, disk: 64MiB, accel: tcg}}
+"""
+STEPS = """\
+env: {WORD: one}
+steps:
+  - {name: first, run: "echo $WORD >> /root/log", checkpoint: true}
+  - {copy: {from: ./files, to: /root/files}, name: files, checkpoint: true}
+  - {name: second, run: "echo two >> /root/log; cat /root/files/a >> /root/log", checkpoint: true}
+  - {name: third, run: "cat /root/log; test -e /root/fixed"}
+"""
+FIRST, FILES, SECOND, THIRD = 10, 11, 12, 13
+BOOT = 9
+
+
+@pytest.fixture
+def profile(tiny_image: str, tmp_path: Path) -> Any:
+    """Writes a profile with these lines after the usual head; returns its path."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/a").write_text("a\n")
+
+    def write(text: str, image: str = tiny_image) -> Path:
+        path = tmp_path / "profile.yaml"
+        path.write_text(HEAD.format(image=image) + text)
+        return path
+
+    return write
+
+
+def states(said: Said) -> dict[int, str]:
+    """How each step of a run with --json ended."""
+    return {
+        one["data"]["number"]: one["data"]["state"] for one in said.events if one["kind"] == "step_finished"
+    }
+
+
+def newest(store: Store) -> Path:
+    return max(
+        store.runs.iterdir(), key=lambda folder: json.loads((folder / "plan.json").read_text())["created"]
+    )
+
+
+async def inside(store: Store, run: str, command: str) -> str:
+    said = await vmlab(store, "ssh", run, "--", command)
+    assert said.status == 0, said
+    return said.out.strip()
+
+
+async def end(store: Store, *runs: str) -> None:
+    for run in runs:
+        assert (await vmlab(store, "runs", "end", run, "--yes")).status == 0
+
+
+async def test_the_first_run_leaves_a_template_and_the_next_starts_from_it(
+    lab_store: Store, profile: Any
+) -> None:
+    path = profile("steps:\n  - {name: say, run: 'hostname; cat /proc/uptime'}\n")
+    cold = await vmlab(lab_store, "run", path, "--json")
+    assert cold.status == 0, cold.err
+    assert "reused" not in states(cold).values()
+    (template,) = (await vmlab(lab_store, "template", "list", "--json")).data["templates"]
+    folder = lab_store.templates / template["key"]
+    assert (folder.stat().st_mode & 0o777, (folder / "disk.qcow2").stat().st_mode & 0o777) == (0o700, 0o600)
+    subprocess.run(["qemu-img", "check", "-q", folder / "disk.qcow2"], check=True)
+    planned = (await vmlab(lab_store, "run", path, "--plan", "--json")).data["plan"]["start"]
+    assert (planned["kind"], planned["source"], planned["after"]) == ("template", template["key"], BOOT - 1)
+    warm = await vmlab(lab_store, "run", path, "--json", "--keep")
+    assert warm.status == 0, warm.err
+    # the last one is the clean-up of a VM that is kept
+    assert {step: state for step, state in states(warm).items() if state != "ok"} == {
+        8: "reused",
+        15: "skipped",
+    }
+    run = newest(lab_store)
+    plan = json.loads((run / "plan.json").read_text())
+    assert await inside(lab_store, run.name, "hostname") == plan["vm"]["name"]
+    # its own clean boot, with its own identity: the pin is right after going back, too
+    assert (await vmlab(lab_store, "snapshot", "revert", run.name, "clean-boot", "--yes")).status == 0
+    assert await inside(lab_store, run.name, "hostname") == plan["vm"]["name"]
+    await end(lab_store, run.name)
+    again = (await vmlab(lab_store, "run", path, "--plan", "--json", "--cold")).data["plan"]
+    assert (again["start"], again["why"]) == (None, "asked for: everything from nothing")
+    removed = await vmlab(lab_store, "image", "rm", plan["image"]["name"], "--yes")
+    assert removed.status == 0, removed.err
+    assert list(lab_store.templates.glob("[0-9a-f]*")) == []
+
+
+async def test_after_an_edit_only_what_changed_is_done_again(lab_store: Store, profile: Any) -> None:
+    path = profile(STEPS)
+    failed = await vmlab(lab_store, "run", path, "--json")
+    assert failed.status == 1, failed.err
+    evidence = newest(lab_store).name
+
+    async def after(text: str = STEPS) -> tuple[int, str]:
+        """With which step done a run of this text would start, and why not later."""
+        said = await vmlab(lab_store, "run", profile(text), "--plan", "--json")
+        assert said.status == 0, said.err
+        plan = said.data["plan"]
+        return plan["start"]["after"], plan["why"]
+
+    boot = BOOT - 1  # the clean boot is taken anew
+    assert await after() == (SECOND, f"step {THIRD} 'third': it failed in run {evidence}")
+    assert (await after(STEPS.replace("test -e /root/fixed", "true")))[0] == SECOND
+    assert (await after(STEPS.replace("echo two", "echo 2")))[0] == FILES
+    assert "script changed" in (await after(STEPS.replace("echo two", "echo 2")))[1]
+    assert await after(STEPS.replace("WORD: one", "WORD: 1")) == (
+        boot,
+        f"step {FIRST} 'first': env WORD changed since run {evidence}",
+    )
+    (path.parent / "files/a").write_text("b\n")
+    assert await after() == (FIRST, f"step {FILES} 'files': file a changed since run {evidence}")
+    (path.parent / "files/a").write_text("a\n")
+    swapped = STEPS.replace("name: first", "name: renamed").replace(
+        "checkpoint: true}\n", "timeout: 9m}\n", 1
+    )
+    assert (await after(swapped))[0] == SECOND, "names and time limits change nothing in the guest"
+
+    done = await vmlab(
+        lab_store, "run", profile(STEPS.replace("test -e /root/fixed", "true")), "--json", "--keep"
+    )
+    assert done.status == 0, done.err
+    told = states(done)
+    assert [told[number] for number in (BOOT, FIRST, FILES, SECOND, THIRD)] == ["reused"] * 4 + ["ok"]
+    run = newest(lab_store).name
+    log = (lab_store.run(run) / f"steps/{THIRD}-third.1.log").read_text()
+    assert log.split() == ["one", "two", "a"], "no step was done twice"
+    report = (lab_store.run(run) / "report.md").read_text()
+    assert f"| {FIRST} | first | reused |" in report
+    assert evidence in report
+    # the evidence goes on untouched, and both have their own identity
+    names = {
+        ref: json.loads((lab_store.run(ref) / "plan.json").read_text())["vm"]["name"]
+        for ref in (evidence, run)
+    }
+    for ref, name in names.items():
+        assert await inside(lab_store, ref, "hostname") == name
+    assert (
+        await inside(lab_store, evidence, "cat /root/log 2>/dev/null || sudo cat /root/log") == "one\ntwo\na"
+    )
+    # a passed VM that is kept holds every step: only the checks are left to do
+    start, why = await after(
+        STEPS.replace("test -e /root/fixed", "true") + "checks:\n  - {command: 'true'}\n"
+    )
+    assert (start, why) == (THIRD, "every step is as it was; only the checks are made again")
+    # somebody else's snapshot of the same name is not the one that the journal tells of
+    assert (await vmlab(lab_store, "snapshot", "delete", run, "provisioned", "--yes")).status == 0
+    assert (await after(STEPS.replace("test -e /root/fixed", "true")))[0] == SECOND
+    await end(lab_store, evidence, run)
+    assert (await after())[0] == boot

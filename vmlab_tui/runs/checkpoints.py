@@ -1,0 +1,86 @@
+"""Checkpoints: snapshots that a run takes of its VM at the boundaries of steps, and when it takes one."""
+
+from __future__ import annotations
+
+import time
+
+from vmlab_tui.base.faults import declare, point
+from vmlab_tui.base.units import size
+from vmlab_tui.images import qemuimg
+from vmlab_tui.journal.events import Checkpoint
+from vmlab_tui.runs.budget import make_room
+from vmlab_tui.runs.context import Result, RunContext
+from vmlab_tui.runs.plan import PlannedStep
+
+SNAPSHOT_MADE = declare("snapshot.made", "a snapshot exists that the journal does not call done")
+
+SHARE = 0.05
+"""What an automatic checkpoint may cost of the time that going back to it would save."""
+
+
+async def phase(run: RunContext, step: PlannedStep) -> Result:
+    """The steps ``clean-boot`` and ``provisioned``: a checkpoint of that name."""
+    if run.plan.vm.time_travel:
+        return Result("skipped", f"no time travel: {run.plan.vm.time_travel}")
+    # of the second nobody runs on: it is a state to look at, and to fork from
+    made = await take(run, step.kind, step.number, step.kind)
+    return Result(detail=f"{size(made.size)} of memory" if made.size else "")
+
+
+async def take(run: RunContext, name: str, after: int, why: str) -> Checkpoint:
+    """The snapshot ``name`` of the VM as it is after step ``after``; kept if this run has it already."""
+    uuid = run.plan.vm.uuid
+    known = next((one for one in run.state.checkpoints if one.name == name), None)
+    if known:
+        return known
+    started = time.monotonic()
+    with run.making("snapshot", f"{uuid}/{name}"), run.wait("libvirt"):
+        if name not in {one.name for one in await run.host.snapshots(uuid)}:
+            about = f"vmlab run {run.plan.run_id}, after step {after:02}"
+            await run.host.create_snapshot(uuid, name, about)
+        point(SNAPSHOT_MADE)
+        created = next(one.created for one in await run.host.snapshots(uuid) if one.name == name)
+    seconds = round(time.monotonic() - started, 3)
+    with run.wait("qemu-img"):
+        held = (await qemuimg.info(run.vm.disk, "qcow2")).snapshots.get(name, 0)
+    # a step that did not do what was planned has another key, and so has all that follows
+    amended = any(one.amended for one in run.state.steps.values() if one.number <= after)
+    key = "" if amended else run.plan.key_at(after)
+    run.write(
+        "checkpoint", name=name, after=after, key=key, created=created, size=held, seconds=seconds, why=why
+    )
+    return run.state.checkpoints[-1]
+
+
+def worth_it(cost: float, usual: float | None, since: float) -> bool:
+    """Whether an automatic checkpoint before a step costs little beside what it may save; all in seconds.
+
+    ``cost``: what the last one took. ``usual``: what the step took in earlier runs; None for a step that
+    nobody has timed. ``since``: the work since the last checkpoint, which without this one would be lost.
+    """
+    return cost < SHARE * max(usual or 0.0, since)
+
+
+async def before_step(run: RunContext, step: PlannedStep, since: float) -> None:
+    """An automatic checkpoint before ``step`` where the policy, the time it costs and the budget allow it.
+
+    ``since``: seconds of work that a guest going back to the last checkpoint would have to do again.
+    """
+    plan, taken = run.plan, run.state.checkpoints
+    last = step.number - 1
+    if plan.checkpoints != "auto" or plan.vm.time_travel or not taken or taken[-1].after == last:
+        return
+    newest = taken[-1]
+    if not worth_it(newest.seconds, step.usual, since):
+        return
+    if not await make_room(run, newest.size):
+        run.note(f"no checkpoint before step {step.number:02}: the budget of {size(plan.budget)} is used up")
+        return
+    await take(run, f"before-{step.number:02}-{step.slug}"[:60], last, "auto")
+
+
+async def after_step(run: RunContext, step: PlannedStep) -> None:
+    """The checkpoint that the profile wants after ``step``."""
+    if step.checkpoint and run.plan.checkpoints != "none" and not run.plan.vm.time_travel:
+        await make_room(run, run.state.checkpoints[-1].size if run.state.checkpoints else 0)
+        await take(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, "named")
