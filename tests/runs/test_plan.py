@@ -11,7 +11,7 @@ from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.context import Lab
-from vmlab_tui.runs.plan import CLOSING, OPENING, plan_steps, read_plan, write_plan
+from vmlab_tui.runs.plan import CHECK_SECONDS, CLOSING, OPENING, plan_steps, read_plan, write_plan
 from vmlab_tui.runs.prepare import Prepared, prepare
 from vmlab_tui.runs.request import RunRequest
 
@@ -45,6 +45,15 @@ def test_steps_are_numbered_and_in_the_order_of_the_design() -> None:
     assert [one.kind for one in steps] == [*OPENING, "run", "run", *CLOSING]
     assert steps[len(OPENING)].component == "desktop"
     assert steps[len(OPENING)].log_name(2) == "10-install-desktop.2.log"
+
+
+def test_the_time_for_the_checks_is_that_of_all_of_them() -> None:
+    def seconds(*within: float) -> float:
+        checks = [{"kind": "command", "params": {"command": "true"}, "within": one} for one in within]
+        return next(one.timeout for one in plan_steps(profile(checks=checks)) if one.kind == "checks")
+
+    assert seconds(0, 30, 0) == 3 * CHECK_SECONDS + 30
+    assert seconds() > 0
 
 
 def test_a_step_name_cannot_leave_the_folder_of_logs() -> None:

@@ -13,7 +13,7 @@ from vmlab_tui.lab.leases import keep
 from vmlab_tui.lab.owned import remove_vm
 from vmlab_tui.lab.templates import drop_unfinished
 from vmlab_tui.runs.context import Result, RunContext
-from vmlab_tui.runs.plan import PlannedStep
+from vmlab_tui.runs.plan import CHECK_SECONDS, PlannedStep
 
 CHECK_DONE = declare("check.done", "one check has been made, others perhaps not")
 COLLECTED = declare("collected", "the artifacts are fetched")
@@ -29,7 +29,7 @@ async def checks(run: RunContext, step: PlannedStep) -> Result:
     for spec in run.plan.profile.checks:
         run.stage(spec.label)
         with run.wait("command"):
-            result = await run_check(spec, run.guest, Deadline(spec.within + step.timeout))
+            result = await run_check(spec, run.guest, Deadline(spec.within + CHECK_SECONDS))
         _write(run, step, result)
         point(CHECK_DONE)
     bad = [one for one in run.state.checks if one.state not in ("passed", "skipped")]

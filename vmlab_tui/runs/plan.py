@@ -22,6 +22,9 @@ OPENING = ("preflight", "overlay", "seed", "define", "boot", "address", "ssh", "
 CLOSING = ("checks", "provisioned", "collect", "report", "cleanup")
 """The steps of every run after the profile's own."""
 
+CHECK_SECONDS = 60.0
+"""Seconds that one check may take beyond its ``within``."""
+
 _MARGIN = 60.0
 _PHASE_SECONDS = {"clean-boot": 300.0, "provisioned": 300.0, "cloud-init": 1800.0, "collect": 600.0}
 
@@ -177,7 +180,8 @@ def plan_steps(profile: Profile) -> tuple[PlannedStep, ...]:
         fields = {"number": number, "kind": kind, "name": name, "timeout": timeout, **more}
         steps.append(PlannedStep.model_validate({"id": f"{number:02}-{kind}", **fields}))
 
-    phase_seconds = {**_PHASE_SECONDS, "ssh": profile.boot_timeout}
+    checks = sum(one.within + CHECK_SECONDS for one in profile.checks)
+    phase_seconds = {**_PHASE_SECONDS, "ssh": profile.boot_timeout, "checks": checks or _MARGIN}
     for kind in OPENING:
         add(kind, kind, phase_seconds.get(kind, _MARGIN))
     for index, step in enumerate(profile.steps):
