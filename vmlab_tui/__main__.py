@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pathlib import Path
 
+_SETTLED = 2.0
+"""Seconds after which a screen has imported what it needs."""
+
 
 def main() -> None:
     """Start vmlab."""
@@ -50,9 +53,21 @@ def _leave(end: SystemExit) -> NoReturn:
 
 def open_screen(uri: str | None = None, store: Path | None = None) -> None:
     """What a person at a terminal gets without a command."""
+    import threading
+
     from vmlab_tui.tui.app import run
 
+    settled = threading.Timer(_SETTLED, _collect_little_and_often)
+    settled.daemon = True
+    settled.start()
     run(uri, store)
+
+
+def _collect_little_and_often() -> None:
+    """From here on the collector stops everything for a millisecond now and then instead of for 20 of them:
+    what there is by now stays, and is not looked at any more."""
+    gc.freeze()
+    gc.set_threshold(2000, 10, 10)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.cache import LRUCache
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -91,7 +92,7 @@ class LogPane(ScrollView, can_focus=True):
         self._note = ""
         self._drawn: LRUCache[tuple[Line, int], Drawn] = LRUCache(1000)
         self._on_screen: list[tuple[int, int, Drawn]] | None = None
-        self._ours = False  # it is we who move the scroll bar
+        self._plain: Style | None = None
 
     # -- what is added below ---------------------------------------------------------------------
 
@@ -122,14 +123,14 @@ class LogPane(ScrollView, can_focus=True):
         A source with the key of one that was shown before is taken to be that one.
         """
         self.title = title
-        if empty is not None:
+        if empty is not None and empty != self.empty:
             self.empty = empty
+            self.refresh()
         if source is not None:
             source, place = self._known.setdefault(source.key, (source, Place()))
         else:
             place = Place()
         if source is self.source:
-            self.refresh()
             return
         self.source, self._at = source, place
         self._widest = 0
@@ -227,24 +228,25 @@ class LogPane(ScrollView, can_focus=True):
             at.top, at.row = bottom
         if at.following:
             at.seen = self._count
-        self._ours = True
-        try:
-            self.virtual_size = Size(self.size.width, bottom[0] + max(1, self.size.height))
-            self._set_bar(at.top)
-        finally:
-            self._ours = False
+        self._set_bar(at.top, bottom[0] + max(1, self.size.height))
         self._on_screen = None
         self.refresh()
         self._tell()
 
-    def _set_bar(self, top: int) -> None:
-        """Put the scroll bar where the view is."""
-        self.scroll_target_y = top
-        self.scroll_y = top
+    def _set_bar(self, top: int, height: int) -> None:
+        """Put the scroll bar where the view is, in ``height`` lines.
+
+        Set as usual, the size would have the whole screen laid out anew for every batch of lines.
+        """
+        self.set_reactive(LogPane.virtual_size, Size(self.size.width, height))
+        self.set_reactive(LogPane.scroll_target_y, top)
+        self.set_reactive(LogPane.scroll_y, top)
+        bar = self.vertical_scrollbar
+        bar.window_virtual_size, bar.window_size, bar.position = height, self.size.height, top
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if not self._ours and round(new_value) != self._at.top:  # the scroll bar was moved
+        if round(new_value) != self._at.top:  # the scroll bar was moved
             self._go(round(new_value), 0)
 
     def _go(self, top: int, row: int = 0) -> None:
@@ -367,9 +369,16 @@ class LogPane(ScrollView, can_focus=True):
         self._on_screen = rows[:room]
         return self._on_screen
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._plain = self.rich_style  # worked out once for all lines: it is the dearest part of each
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._plain = None
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        base = self.rich_style
+        base = self._plain or self.rich_style
         rows = self._layout()
         if y >= len(rows):
             if y == 0 and not self._count and self.empty:
@@ -383,14 +392,17 @@ class LogPane(ScrollView, can_focus=True):
         if part == 0 and ((drawn.error and self._marks) or current):
             sign = ">" if current else "!"
             gutter = base + self.get_component_rich_style("logview--error", partial=True)
-        strip = Strip(drawn.rows[part])
+        pieces: Iterable[Segment] = drawn.rows[part]
+        length = drawn.width if len(drawn.rows) == 1 else sum(piece.cell_length for piece in pieces)
         cells = self._cells
         left = 0 if self.wrap else self._at.left
-        if left or strip.cell_length > cells:
-            over = strip.cell_length > left + cells
-            strip = strip.crop(left, left + cells - over)
+        if left or length > cells:
+            over = length > left + cells
+            cut = Strip(pieces, length).crop(left, left + cells - over)
+            pieces, length = cut, cut.cell_length
             if over:
                 dim = self.get_component_rich_style("logview--dim", partial=True)
-                strip = Strip([*strip, Segment("›", dim)])
-        strip = strip.adjust_cell_length(cells).apply_style(style)
-        return Strip([Segment(sign, gutter), *strip], cells + 1).adjust_cell_length(width, base)
+                pieces, length = [*cut, Segment("›", dim)], length + 1
+        # one strip, put together once: lines may rush by
+        rest = Segment(" " * (width - 1 - length), style)
+        return Strip([Segment(sign, gutter), *Segment.apply_style(pieces, style), rest], width)

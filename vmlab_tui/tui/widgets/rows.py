@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -166,6 +166,7 @@ class Rows(ScrollView, can_focus=True):
         self.marked: set[str] = set()
         self.empty = empty
         self._shape: tuple[int, tuple[int, ...]] = (0, ())
+        self._plain: Style | None = None
 
     # -- contents --------------------------------------------------------------------------------
 
@@ -192,22 +193,26 @@ class Rows(ScrollView, can_focus=True):
         fresh = tuple(rows)
         if fresh == self._rows:
             return
-        before = self.cursor
+        old, before, top = self._rows, self.cursor, self.scroll_offset.y
         at = next((index for index, row in enumerate(fresh) if row.key == self._key), None)
         moved = 0
         if at is None:
             at = self._neighbour(fresh)
         else:
             moved = at - self._at
-        self._rows, self._at = fresh, at
+        was, self._rows, self._at = self._at, fresh, at
         keys = {row.key for row in fresh}
+        same = len(old) == len(fresh) and self.marked <= keys
         self.marked &= keys
         self._key = fresh[at].key if fresh else None
         self._resize()
         if moved:  # what the person looks at stays where it is on the screen
             self.scroll_to(y=self.scroll_offset.y + moved, animate=False, force=True, immediate=True)
         self._show_cursor()
-        self.refresh()
+        if same and top == self.scroll_offset.y:
+            self._redraw(was, at, *(at for at, row in enumerate(fresh) if row != old[at]))
+        else:
+            self.refresh()
         if self.cursor != before:
             self.post_message(self.Moved(self, self.cursor))
 
@@ -233,11 +238,15 @@ class Rows(ScrollView, can_focus=True):
     def _go(self, index: int) -> None:
         if not self._rows:
             return
+        was, top = self._at, self.scroll_offset.y
         self._at = max(0, min(index, len(self._rows) - 1))
         changed = self._rows[self._at].key != self._key
         self._key = self._rows[self._at].key
         self._show_cursor()
-        self.refresh()
+        if top == self.scroll_offset.y:
+            self._redraw(was, self._at)
+        else:
+            self.refresh()
         if changed:
             self.post_message(self.Moved(self, self.cursor))
 
@@ -268,6 +277,7 @@ class Rows(ScrollView, can_focus=True):
         if self.cursor and self._markable:
             self.marked ^= {self.cursor.key}
             self._go(self._at + 1)
+            self.refresh()  # the head counts them
             self.post_message(self.Moved(self, self.cursor))
 
     def clear_marks(self) -> bool:
@@ -301,6 +311,14 @@ class Rows(ScrollView, can_focus=True):
     @property
     def _room(self) -> int:
         return max(1, self.size.height - self._head)
+
+    def _redraw(self, *indexes: int) -> None:
+        """Draw these rows anew, as far as they are on the screen."""
+        width, height = self.size
+        lines = {index - self.scroll_offset.y + self._head for index in indexes}
+        regions = [Region(0, y, width, 1) for y in lines if self._head <= y < height]
+        if regions:
+            self.refresh(*regions)
 
     def _resize(self) -> None:
         self.virtual_size = Size(self.size.width, len(self._rows) + self._head)
@@ -347,9 +365,16 @@ class Rows(ScrollView, can_focus=True):
         self._shape = (total, tuple(widths))
         return self._shape[1]
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._plain = self.rich_style  # worked out once for all lines: it is the dearest part of each
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._plain = None
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        base = self.rich_style
+        base = self._plain or self.rich_style
         if self._head and y == 0:
             style = base + self.get_component_rich_style("rows--head", partial=True)
             marks = f" ({len(self.marked)} marked)" if self.marked else ""
