@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
@@ -14,7 +15,7 @@ from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.graph import OTHER
-from vmlab_tui.lab.inventory import take_inventory
+from vmlab_tui.lab.inventory import Inventory, InventoryReader, take_inventory
 from vmlab_tui.lab.leases import PortLease, write_lease
 
 if TYPE_CHECKING:
@@ -77,6 +78,43 @@ async def test_a_host_of_odd_things_is_shown_whole(tmp_path: Path) -> None:
     rows = found.by_key
     assert rows[("snapshot", uuid, "child")].parent == ("snapshot", uuid, "with [memory]")
     assert rows[("snapshot", uuid, "disk only")].parent == ("snapshot", uuid, "child")
+
+
+async def test_what_is_read_of_a_few_is_what_a_look_at_all_would_tell(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.images.mkdir(parents=True)
+    disks = {f"vm-{number:02}": [qcow2(tmp_path / f"{number}.qcow2")] for number in range(12)}
+    uri = node(tmp_path / "node.xml", disks)
+    lab = Lab(uri, store)
+    reader = InventoryReader(lab)
+    async with Host.open(uri) as host:
+        uuids = sorted(one.uuid for one in await host.domains())
+        before = reader.join(await host.domains(snapshots=True))
+
+        async def agree(*changed: str) -> Inventory:
+            found = reader.renew({uuid: await host.domain(uuid, snapshots=True) for uuid in changed})
+            assert found == InventoryReader(lab).join(await host.domains(snapshots=True))
+            assert found is reader.join(await host.domains(snapshots=True))
+            return found
+
+        await host.destroy(uuids[0])
+        after = await agree(uuids[0])
+        assert [vm.power for vm in after.vms[:2]] == ["off", "on"]
+        assert all(one is two for one, two in zip(before.vms[1:], after.vms[1:], strict=True))
+        await host.create_snapshot(uuids[1], "first")
+        disks["vm-02"][0].unlink()
+        assert len((await agree(uuids[1], uuids[2])).faults) == 1
+        (store.vms / uuids[0]).mkdir(parents=True)
+        write_lease(store, lease(uuids[0], name="vm-00"))  # it is ours now, without its domain
+        await host.undefine(uuids[0])
+        (store.vms / uuids[3]).mkdir()  # a directory that no lease speaks for
+        await host.destroy(uuids[3])
+        await host.undefine(uuids[3])
+        found = await agree(uuids[0], uuids[3])
+        assert (found.vms[0].own, found.vms[0].domain) == (True, None)
+        assert [one.path.name for one in found.leftovers] == [uuids[3]]
+        shutil.rmtree(store.vms)
+        assert len((await agree(uuids[0], uuids[3])).vms) == 10
 
 
 @pytest.mark.guest

@@ -157,3 +157,18 @@ async def test_whoever_changed_something_may_hurry_the_watcher(watched: Watched)
     await watched.other(lambda conn: conn.lookupByUUIDString(uuid).snapshotCreateXML(snap))
     watched.watch.refresh_soon()
     assert await until(lambda: ("snapshot", uuid, "s") in watched.found[-1].by_key) < 1.2
+
+
+async def test_among_many_an_event_shows_its_vm_and_the_others_are_looked_at_in_their_turn(
+    watched: Watched,
+) -> None:
+    for number in range(20):
+        await watched.define(f"vm-{number}")
+    await until(lambda: len(watched.names) == 20)
+    (watched.daemon.root / "disks/vm-3.qcow2").unlink()
+    uuid = await watched.define("late")
+    assert await until(lambda: "late" in watched.names) < 1.5
+    await until(lambda: any("missing" in why for _, why in watched.found[-1].faults), 6)
+    await watched.other(lambda conn: conn.lookupByUUIDString(uuid).undefine())
+    assert await until(lambda: "late" not in watched.names) < 1.5
+    assert len(watched.names) == 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -32,25 +34,39 @@ _SNAPSHOT_POWER = {
     "pmsuspended": Power.SLEEPING,
     "disk-snapshot": Power.OFF,
 }
+_LIVE = re.compile(r"<domain\b[^>]*\bid=")
+"""How the XML of a running domain begins."""
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was asked of all domains at once, by uuid; ``shot``: those with snapshots."""
+
+    power: dict[str, Power]
+    persistent: frozenset[str]
+    shot: frozenset[str]
 
 
 def read_power(domain: Any) -> Power:
     return POWER.get(domain.state()[0], Power.UNKNOWN)
 
 
-def read_domain(domain: Any, *, snapshots: bool = False) -> Domain | None:
+def read_domain(domain: Any, *, snapshots: bool = False, known: _Known | None = None) -> Domain | None:
     """One domain with the files of its live and its stored definition; None if it is gone by now.
 
     A domain whose XML cannot be read comes with ``problem`` set, so that nobody takes its files for free.
     """
     uuid, name = domain.UUIDString(), domain.name()
     try:
-        power, persistent = read_power(domain), bool(domain.isPersistent())
+        power = known.power.get(uuid) if known else None
+        power = power or read_power(domain)
+        persistent = uuid in known.persistent if known else bool(domain.isPersistent())
         texts = [domain.XMLDesc()]
-        if persistent and power is not Power.OFF:
+        if persistent and _LIVE.match(texts[0]):
             texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        snaps, named = _read_snapshots(domain) if snapshots else ((), ())
+        asked = snapshots and (known is None or uuid in known.shot)
+        snaps, named = _read_snapshots(domain) if asked else ((), ())
     except libvirt.libvirtError as error:
         if error.get_error_code() in _GONE:
             return None
@@ -77,8 +93,22 @@ def read_domain(domain: Any, *, snapshots: bool = False) -> Domain | None:
 
 
 def read_domains(connection: Any, *, snapshots: bool = False) -> list[Domain]:
-    found = (read_domain(domain, snapshots=snapshots) for domain in connection.listAllDomains())
-    return [domain for domain in found if domain]
+    """All of them. What libvirt tells of all at once is not asked of each: there may be a thousand."""
+    found = connection.listAllDomains()
+    known = _Known(
+        {
+            domain.UUIDString(): POWER.get(stats.get("state.state"), Power.UNKNOWN)
+            for domain, stats in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+        },
+        _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT),
+        _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT) if snapshots else frozenset(),
+    )
+    read = (read_domain(domain, snapshots=snapshots, known=known) for domain in found)
+    return [domain for domain in read if domain]
+
+
+def _uuids(connection: Any, flag: int) -> frozenset[str]:
+    return frozenset(domain.UUIDString() for domain in connection.listAllDomains(flag))
 
 
 def _read_snapshot(root: ET.Element, current: str | None) -> Snapshot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -246,6 +247,7 @@ def files_of(root: ET.Element) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(name) for name in _files(root) if name.startswith("/")))
 
 
+@lru_cache(4096)
 def parse_domain(xml: str) -> Parsed:
     """Read a domain's XML, own or foreign. Raises LabError if it cannot be read completely."""
     root = parse(xml)

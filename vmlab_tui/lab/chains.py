@@ -61,11 +61,17 @@ class ChainReader:
         self._pseudo = {path.stat().st_dev for path in pseudo if path.exists()}
         self._headers: dict[str, tuple[_Sign, Header]] = {}
         self._looks: dict[tuple[str, str], _Look] = {}
+        self._seen: set[str] = set()
 
-    def begin(self) -> None:
-        """Start a round: every file is looked at once in it, however many chains it is in."""
-        seen = {path for path, _ in self._looks}
-        self._headers = {path: held for path, held in self._headers.items() if path in seen}
+    def begin(self, *, whole: bool = True) -> None:
+        """Start a round: every file is looked at once in it, however many chains it is in.
+
+        ``whole``: of all chains, so that what was in none since the last such round can be forgotten.
+        """
+        self._seen |= {path for path, _ in self._looks}
+        if whole:
+            self._headers = {path: held for path, held in self._headers.items() if path in self._seen}
+            self._seen = set()
         self._looks = {}
 
     def chain(self, path: str, form: str) -> tuple[DiskNode, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,16 +89,43 @@ class InventoryReader:
             self._vm(uuid, named.get(uuid), folders.get(uuid), images)
             for uuid in named.keys() | {name for name, folder in folders.items() if folder.lease}
         ]
-        vms.sort(key=lambda vm: (not vm.own, vm.name, vm.uuid))
         left = [
-            self._leftover(folder, images, trash=bool(folder.path.parent == self.store.trash))
+            self._leftover(folder, images)
             for folder in (*folders.values(), *trash.values())
             if folder.path.parent == self.store.trash or (not folder.lease and folder.path.name not in named)
         ]
+        return self._made(vms, problems, images, left)
+
+    def renew(self, changed: Mapping[str, Domain | None]) -> Inventory:
+        """The inventory with these domains and their directories as they are now, by uuid; None: gone.
+
+        All other VMs are taken to be as they were in the one before. Without one it is as good as empty.
+        """
+        self._chains.begin(whole=False)
+        old = self._last or Inventory(())
+        images = _Images(self.store)
+        vms = [vm for vm in old.vms if vm.uuid not in changed]
+        kept = [one for one in old.leftovers if one.trash or one.path.name not in changed]
+        problems = {name: why for name, why in old.problems if name not in changed}
+        for uuid, domain in changed.items():
+            folder = self._folder(self.store.vms / uuid)
+            if domain or (folder and folder.lease):
+                vms.append(self._vm(uuid, domain, folder, images))
+            elif folder:
+                kept.append(self._leftover(folder, images))
+            if folder and folder.problem:
+                problems[uuid] = folder.problem
+        return self._made(vms, problems, images, kept)
+
+    def _made(
+        self, vms: list[VmEntry], problems: dict[str, str], images: _Images, left: list[Leftover]
+    ) -> Inventory:
+        vms.sort(key=lambda vm: (not vm.own, vm.name, vm.uuid))
+        left.sort(key=lambda one: (one.trash, one.path.name))
         templates, damaged = self._templates(images)
-        problems |= damaged
+        told = tuple(sorted((problems | damaged).items()))
         entries = images.entries(vms, left, templates)
-        return self._keep(Inventory(tuple(vms), tuple(problems.items()), entries, tuple(left), templates))
+        return self._keep(Inventory(tuple(vms), told, entries, tuple(left), templates))
 
     # -- the store's directories -----------------------------------------------------------------
 
@@ -195,7 +222,8 @@ class InventoryReader:
             disks.append(Disk(Path(path), form, chain, images.base_of(chain[-1].path)))
         return tuple(disks)
 
-    def _leftover(self, folder: _Folder, images: _Images, *, trash: bool) -> Leftover:
+    def _leftover(self, folder: _Folder, images: _Images) -> Leftover:
+        trash = folder.path.parent == self.store.trash
         reason = "in the trash" if trash else folder.problem
         return Leftover(folder.path, reason, folder.used, self._disks(_overlays(folder), images), trash)
 

@@ -29,6 +29,8 @@ DEADLINE = 60.0
 """Seconds after which a look is given up and another begun."""
 _SHARE = 4
 """A look is followed by this many times its own length without one: a fifth of the time at most."""
+_FEW = 8
+"""Events that name less than one VM in so many call for a look at those alone."""
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before the next look after one, two, ... that failed."""
 
@@ -44,11 +46,29 @@ class HostState:
     """When busy or gone: seconds since 1970 at which the inventory was last known to be right."""
 
 
+@dataclass
+class _Pace:
+    """When the last look of a kind ended, and how long it took, in seconds."""
+
+    ended: float = 0.0
+    took: float = 0.0
+
+    @property
+    def rested(self) -> float:
+        return self.ended + _SHARE * self.took
+
+    def done(self, took: float) -> None:
+        self.ended, self.took = time.monotonic(), took
+
+
 class LabWatch:
     """Looks at a host and a store until it is cancelled; ``on_change`` and ``on_host`` get what is new.
 
     Both are called on the loop that :meth:`run` runs on, only when there is a change. Whatever hangs, hangs
     in a thread: the last good :attr:`inventory` stays, and all goes on by itself once the host answers.
+
+    An event has only the VMs that it names read again, where there are many. That all is read every now and
+    then makes up for what no event tells, or for one that was lost.
     """
 
     def __init__(
@@ -67,6 +87,8 @@ class LabWatch:
         self._wake = asyncio.Event()
         self._urgent = False
         self._event_at: float | None = None
+        self._named: set[str] = set()
+        self._whole, self._part = _Pace(), _Pace()
         self._good: float | None = None
 
     @property
@@ -93,15 +115,20 @@ class LabWatch:
         reader = InventoryReader(self.lab)
         host.on_event(self._event)
         failed = 0
+        named: frozenset[str] | None = None
         try:
             while True:
                 start = time.monotonic()
-                problem = await self._look(host, files, reader)
+                problem = await self._look(host, files, reader, named)
                 took = time.monotonic() - start
                 if problem is None:
+                    failed = 0
                     # what a hung host made us wait was no work that calls for rest
-                    failed, self.took = 0, min(took, self._patience)
-                    await self._rest(self.took, max(POLL, _SHARE * self.took))
+                    took = min(took, self._patience)
+                    if named is None:
+                        self.took = took
+                    (self._whole if named is None else self._part).done(took)
+                    named = await self._rest(max(POLL, _SHARE * self.took))
                 else:
                     self._tell(
                         HostState(
@@ -111,7 +138,10 @@ class LabWatch:
                             self._good,
                         )
                     )
-                    await self._rest(0.1, _BACK_OFF[min(failed, len(_BACK_OFF) - 1)])
+                    self._whole.done(0.1)
+                    self._named.clear()
+                    await self._rest(_BACK_OFF[min(failed, len(_BACK_OFF) - 1)])
+                    named = None
                     failed += 1
         finally:
             files.close()
@@ -122,9 +152,11 @@ class LabWatch:
         """Seconds that a look may take; a large lab is not busy for being large."""
         return max(BUSY, 3 * self.took)
 
-    async def _look(self, host: Host, files: Lane, reader: InventoryReader) -> LabError | None:
-        """One look; what went wrong, if anything did."""
-        looking = asyncio.ensure_future(self._read(host, files, reader))
+    async def _look(
+        self, host: Host, files: Lane, reader: InventoryReader, named: frozenset[str] | None
+    ) -> LabError | None:
+        """One look, at the VMs of these uuids or at all; what went wrong, if anything did."""
+        looking = asyncio.ensure_future(self._read(host, files, reader, named))
         try:
             await asyncio.wait({looking}, timeout=self._patience)
             if not looking.done() and self.host.state != "gone":
@@ -141,10 +173,15 @@ class LabWatch:
             self._on_change(found)
         return None
 
-    async def _read(self, host: Host, files: Lane, reader: InventoryReader) -> Inventory:
-        domains = await host.domains(snapshots=True, timeout=DEADLINE)
+    async def _read(
+        self, host: Host, files: Lane, reader: InventoryReader, named: frozenset[str] | None
+    ) -> Inventory:
         what = f"read {self.lab.store.root}"
-        return await files.call(lambda: reader.join(domains), timeout=DEADLINE, what=what)
+        if named is None:
+            domains = await host.domains(snapshots=True, timeout=DEADLINE)
+            return await files.call(lambda: reader.join(domains), timeout=DEADLINE, what=what)
+        changed = {uuid: await host.domain(uuid, snapshots=True, timeout=DEADLINE) for uuid in named}
+        return await files.call(lambda: reader.renew(changed), timeout=DEADLINE, what=what)
 
     def _tell(self, state: HostState) -> None:
         if state != self.host:
@@ -157,20 +194,27 @@ class LabWatch:
         self._urgent = True
         self._wake.set()
 
-    def _event(self, _kind: str, _uuid: str, _detail: str) -> None:
+    def _event(self, _kind: str, uuid: str, _detail: str) -> None:
+        self._named.add(uuid)
         if self._event_at is None:
             self._event_at = time.monotonic()
             self._wake.set()
 
-    async def _rest(self, took: float, longest: float) -> None:
-        """Wait until another look is due: after ``longest`` seconds, or sooner for a reason."""
-        ended = time.monotonic()
+    @property
+    def _few(self) -> bool:
+        """Whether events have named so few of the VMs that looking at those alone pays."""
+        return self.inventory is not None and len(self._named) * _FEW < len(self.inventory.vms)
+
+    async def _rest(self, longest: float) -> frozenset[str] | None:
+        """Wait until another look is due: after ``longest`` seconds, or sooner for a reason. Returns the
+        uuids of the VMs that it has to be at, None for all."""
         while True:
-            due = ended + longest
+            few, due = False, self._whole.ended + longest
             if self._event_at is not None:
-                due = min(due, max(self._event_at + DEBOUNCE, ended + _SHARE * took))
+                few = self._few and time.monotonic() < due
+                due = min(due, max(self._event_at + DEBOUNCE, (self._part if few else self._whole).rested))
             if self._urgent:
-                due = ended + took
+                few, due = False, self._whole.ended + self._whole.took
             left = due - time.monotonic()
             if left <= 0:
                 break
@@ -178,4 +222,7 @@ class LabWatch:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), left)
         # what comes from here on is not in the look that begins now
+        named = frozenset(self._named) if few else None
         self._urgent, self._event_at = False, None
+        self._named.clear()
+        return named
