@@ -90,15 +90,32 @@ async def test_a_filter_that_was_taken_away_leaves_the_keys(
             await until(pilot, lambda: isinstance(app.screen, LabArea))
 
 
-async def test_it_goes_away_by_itself(bare: Path) -> None:
-    async with opened() as (app, pilot):
-        for name in ("images", "vms", "trash"):
-            (bare / name).mkdir(parents=True, exist_ok=True)
-        put(Store(bare), "golden")
-        await until(pilot, lambda: "golden" in text(app))
-        assert "There is no image" not in text(app)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("golden", "build the image debian-12 (about 2 minutes)"), ("debian-12", "run quickstart: a small VM")],
+)
+async def test_with_an_image_and_no_run_a_run_is_offered(bare: Path, name: str, way: str) -> None:
+    async with opened((80, 24)) as (app, pilot):
+        (bare / "images").mkdir(parents=True, exist_ok=True)
+        put(Store(bare), name)
+        await until(pilot, lambda: "There is an image and no run in this lab yet." in text(app))
+        assert f"f      {way}" in text(app)
+        assert "n      run a profile of your own" in text(app)
+        assert "Snapshots on the way" not in text(app)
+        assert any(name in line and "image" in line for line in lines(app)[8:])
         assert app.screen.query_one(Rows).has_focus
+        assert "f first run" in lines(app)[-1]
+        await pilot.press("2")
+        await until(pilot, lambda: f"f      {way}" in text(app))
+        assert isinstance(app.focused, Offer)
+        assert "f first run" in lines(app)[-1]
+        MadeRun(bare).failed()
+        await until(pilot, lambda: "There is an image" not in text(app))
+        await until(pilot, lambda: app.screen.query_one(Rows).has_focus)
         assert "first run" not in lines(app)[-1]
+        await pilot.press("1")
+        await until(pilot, lambda: name in text(app))
+        assert "There is an image" not in text(app)
 
 
 async def test_a_run_is_something(bare: Path) -> None:

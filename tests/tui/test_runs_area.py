@@ -55,7 +55,7 @@ async def test_a_wide_list_tells_profile_step_and_what_has_become_of_the_vm(made
         await until(pilot, lambda: row().endswith(" -"))
         made.steps(4, 9)
         made.begin(10)
-        await until(pilot, lambda: row().endswith(" live"))
+        await until(pilot, lambda: row().endswith(" live") and " 10 " in row())
         assert row().split()[:6] == [f">{made.id}", "running", "10", "install", "desktop", "sample"]
         assert row().index("running") < 60
         made.finish(10, "failed", "exit status 3")

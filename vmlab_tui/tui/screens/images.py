@@ -68,7 +68,6 @@ class ImagesArea(AreaScreen):
                 yield Rows((Column("name"), Column("", 12)), head=False, id="users")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.app.hub.lab_changed.subscribe(self, self._show)
         self.set_interval(5, self._show)  # ages
         self.set_interval(_LOOK_AGAIN, self._compare)

@@ -8,25 +8,23 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from vmlab_tui.tui.screens.base import AreaScreen, verb_bindings
-from vmlab_tui.tui.screens.firststart import Offer, wanted
+from vmlab_tui.tui.screens.base import verb_bindings
+from vmlab_tui.tui.screens.firststart import Offer, OfferingArea
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.widgets.details import Details
-from vmlab_tui.tui.widgets.filterbar import FilterBar
 from vmlab_tui.tui.widgets.rows import Column, Row, Rows
 
 if TYPE_CHECKING:
     from vmlab_tui.lab.graph import Row as Node
 
 
-class LabArea(AreaScreen):
+class LabArea(OfferingArea):
     """A tree on the left, what is under its cursor on the right; narrow: one of the two."""
 
     IDENT = "lab"
     BINDINGS: ClassVar[list[BindingType]] = [
         *verb_bindings("lab", first="nstpmRDhO"),
         Binding("y", "copy", "copy", show=False, tooltip="Copy a name, path, address or uuid"),
-        Binding("f", "first_run", "first run", tooltip="Build debian-12, then run the quickstart on it"),
         Binding("escape", "back", "back", show=False, tooltip="Back to the list; take marks away"),
     ]
     CSS = """
@@ -35,7 +33,6 @@ class LabArea(AreaScreen):
         &.-narrow Details { display: none; }
         &.-narrow.-details Details { display: block; width: 1fr; border-left: none; }
         &.-narrow.-details Rows { display: none; }
-        &.-offer Horizontal { display: none; }
     }
     """
 
@@ -57,9 +54,7 @@ class LabArea(AreaScreen):
             yield Details()
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.app.hub.lab_changed.subscribe(self, self._show)
-        self.app.hub.runs_changed.subscribe(self, self._offer)
         self.set_interval(5, self._show)  # ages
         self._show()
 
@@ -75,29 +70,6 @@ class LabArea(AreaScreen):
         self.show_rows(self.query_one(Rows), rows, "nothing here yet: n starts a run")
         self._detail(self.query_one(Rows).cursor)
         self._offer()
-
-    def _offer(self, _: object = None) -> None:
-        """As long as there is nothing of ours, the way to a first run stands above the list, or for it."""
-        shown = wanted(self.app)
-        offer, rows = self.query_one(Offer), self.query_one(Rows)
-        had = offer.has_focus
-        alone = not rows.rows and not self.filtering
-        offer.show(shown, alone=alone)
-        self.set_class(shown and alone, "-offer")
-        if had and not (shown and alone):
-            rows.focus()
-        elif shown and alone and rows.has_focus:
-            offer.focus()
-        self.refresh_bindings()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "first_run":
-            return wanted(self.app)
-        return super().check_action(action, parameters)
-
-    def action_first_run(self) -> None:
-        """Build the image that ships, and run the profile that ships on it."""
-        self.query_one(Offer).action_begin()
 
     def _detail(self, row: Row | None) -> None:
         found = self.app.hub.inventory
@@ -116,11 +88,6 @@ class LabArea(AreaScreen):
 
         nodes = [self._graph[row.key] for row in self.query_one(Rows).chosen if row.key in self._graph]
         return tuple(target for node in nodes if (target := target_of(node)))
-
-    def on_filter_bar_closed(self, event: FilterBar.Closed) -> None:  # type: ignore[override]
-        if self.has_class("-offer"):  # there is no list to have the focus
-            event.prevent_default()
-            self.query_one(Offer).focus()
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
         self._detail(event.row)

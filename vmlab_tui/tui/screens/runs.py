@@ -10,7 +10,8 @@ from textual.containers import Horizontal
 
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import duration
-from vmlab_tui.tui.screens.base import AreaScreen, verb_bindings
+from vmlab_tui.tui.screens.base import verb_bindings
+from vmlab_tui.tui.screens.firststart import Offer, OfferingArea
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _TONES = {"passed": "good", "failed": "bad", "error": "bad", "interrupted": "warn", "paused": "warn"}
 
 
-class RunsArea(AreaScreen):
+class RunsArea(OfferingArea):
     IDENT = "runs"
     BINDINGS: ClassVar[list[BindingType]] = verb_bindings("runs", without=("runs.show", "runs.logs"))
 
@@ -34,11 +35,11 @@ class RunsArea(AreaScreen):
             Column("took", 7, right=True, drop=1),
             Column("VM", 7, drop=4),
         )
+        yield Offer()
         with Horizontal():
             yield Rows(columns, id="runs", markable=True, empty="no runs yet: n starts one")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.app.hub.runs_changed.subscribe(self, self._show)
         self.set_interval(1, self._show)
         self._show()
@@ -49,6 +50,7 @@ class RunsArea(AreaScreen):
             self.show_rows(
                 self.query_one(Rows), [row_of(view) for view in views], "no runs yet: n starts one"
             )
+            self._offer()
 
     def targets(self) -> tuple[Target, ...]:
         return tuple(self._target(row) for row in self.query_one(Rows).chosen)
