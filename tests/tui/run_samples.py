@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
-from textual.pilot import Pilot
-
 from tests.runs.samples import plan
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.runs.plan import write_plan
-from vmlab_tui.tui.app import LabApp
-from vmlab_tui.tui.screens.run import RunScreen
 
 UNTIL = "2099-01-01T00:00:00+00:00"
 
@@ -92,30 +87,3 @@ class MadeRun:
             self.journal.close()
             os.close(self.lock)
             self.lock = -1
-
-
-async def until(pilot: Pilot[None], true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until ``true()``; fail after ``seconds``."""
-    for _ in range(int(seconds / 0.05)):
-        if true():
-            await pilot.pause()
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(f"not within {seconds} s\n" + "\n".join(shown(pilot.app)))
-
-
-def shown(app: Any) -> list[str]:
-    """What stands on the screen, line by line."""
-    strips = app.screen._compositor.render_strips()
-    return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
-
-
-async def opened(pilot: Pilot[None], run_id: str) -> RunScreen:
-    """Open a run's screen and wait until it shows the run."""
-    app = pilot.app
-    assert isinstance(app, LabApp)
-    await app.open_run(run_id)
-    screen = app.screen
-    assert isinstance(screen, RunScreen)
-    await until(pilot, lambda: screen.view is not None or bool(screen.problem))
-    return screen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from tests.tui.conftest import until
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.tui.app import LabApp
@@ -24,14 +24,6 @@ from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
 from vmlab_tui.verbs.registry import by_id
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb
-
-
-async def until(pilot: Pilot[None], true: Callable[[], object], seconds: float = 10) -> None:
-    for _ in range(int(seconds / 0.05)):
-        await pilot.pause(0.05)
-        if true():
-            return
-    raise AssertionError("it did not come to pass")
 
 
 def text_of(app: LabApp, selector: str) -> str:

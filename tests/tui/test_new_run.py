@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
-from tests.tui.run_samples import shown, until
+from tests.tui.conftest import lines, text, until
 from vmlab_tui.base.paths import Store
 from vmlab_tui.runs.client import get_run
 from vmlab_tui.spec.profile import load_profile
@@ -21,6 +21,7 @@ from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_fields import FormLine
 from vmlab_tui.tui.screens.run_form import make_form, read_form
 from vmlab_tui.tui.screens.runs import RunsArea
+from vmlab_tui.tui.widgets.rows import Rows
 from vmlab_tui.verbs.run import Run
 from vmlab_tui.verbs.verb import Args
 
@@ -66,7 +67,7 @@ async def opened(pilot: Pilot[None], profile: str = "") -> NewRunScreen:
     screen = NewRunScreen(profile)
     await until(pilot, lambda: isinstance(pilot.app, LabApp) and pilot.app.hub.inventory is not None)
     await pilot.app.push_screen(screen)
-    await until(pilot, lambda: bool(screen._refs) and not screen._busy)
+    await until(pilot, lambda: bool(screen.query_one(Rows).rows) and not screen._busy)
     if profile:
         await until(pilot, lambda: screen.stage == "form")
     return screen
@@ -82,20 +83,16 @@ def fill(screen: NewRunScreen, name: str, value: str) -> None:
     control.value = value
 
 
-def text(pilot: Pilot[None]) -> str:
-    return "\n".join(shown(pilot.app))
-
-
 async def test_profiles_are_found_by_typing_and_described(made_up: Path) -> None:
     async with LabApp().run_test(size=SMALL) as pilot:
         await until(pilot, lambda: isinstance(pilot.app, LabApp) and pilot.app.hub.lab is not None)
         await pilot.press("2", "n")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewRunScreen))
-        await until(pilot, lambda: "quickstart" in text(pilot) and "small" in text(pilot))
+        await until(pilot, lambda: "quickstart" in text(pilot.app) and "small" in text(pilot.app))
         await pilot.press(*"sml")
-        await until(pilot, lambda: ">small" in text(pilot) and "quickstart" not in text(pilot))
-        await until(pilot, lambda: "needs    API_TOKEN, PLACE" in text(pilot))
-        assert "A small one" in text(pilot)
+        await until(pilot, lambda: ">small" in text(pilot.app) and "quickstart" not in text(pilot.app))
+        await until(pilot, lambda: "needs    API_TOKEN, PLACE" in text(pilot.app))
+        assert "A small one" in text(pilot.app)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
 
@@ -104,9 +101,9 @@ async def test_a_bad_profile_names_file_and_line_and_cannot_be_chosen(made_up: P
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
         await pilot.press(*"bad")
-        await until(pilot, lambda: "profiles/bad.yaml:4:1: stepz" in text(pilot))
+        await until(pilot, lambda: "profiles/bad.yaml:4:1: stepz" in text(pilot.app))
         await pilot.press("enter")
-        await until(pilot, lambda: "did you mean 'steps'" in text(pilot))
+        await until(pilot, lambda: "did you mean 'steps'" in text(pilot.app))
         assert screen.stage == "pick"
         (made_up / "profiles/bad.yaml").write_text(PROFILE)  # mended meanwhile
         await pilot.press("enter")
@@ -118,7 +115,9 @@ async def test_a_path_can_be_typed(made_up: Path) -> None:
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
         await pilot.press(*"./no.yaml", "enter")
-        await until(pilot, lambda: "no.yaml" in text(pilot).split("\n")[-3] + text(pilot).split("\n")[-4])
+        await until(
+            pilot, lambda: "no.yaml" in text(pilot.app).split("\n")[-3] + text(pilot.app).split("\n")[-4]
+        )
         assert screen.stage == "pick"
         search = screen.query_one("#search", Input)
         search.value = "./elsewhere.yaml"
@@ -133,7 +132,7 @@ async def test_what_was_wrong_with_another_file_is_not_said_any_more(made_up: Pa
         await pilot.press(*"./no.yaml", "enter")
         await until(pilot, lambda: screen.query_one("#problem").display and not screen._busy)
         await pilot.press("ctrl+u", *"small")
-        await until(pilot, lambda: ">small" in text(pilot))
+        await until(pilot, lambda: ">small" in text(pilot.app))
         assert not screen.query_one("#problem").display
 
 
@@ -147,11 +146,11 @@ async def test_the_files_of_a_typed_folder_are_listed(made_up: Path, tmp_path: P
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
         await pilot.press(*f"{folder}/")
-        await until(pilot, lambda: "name-/one.yaml" in text(pilot) and "name-/two.yml" in text(pilot))
-        assert "three.txt" not in text(pilot)
+        await until(pilot, lambda: "name-/one.yaml" in text(pilot.app) and "name-/two.yml" in text(pilot.app))
+        assert "three.txt" not in text(pilot.app)
         await pilot.press("t")
-        await until(pilot, lambda: "one.yaml" not in text(pilot) and "/two.yml" in text(pilot))
-        assert "name-/tree/profile.yaml" in text(pilot)
+        await until(pilot, lambda: "one.yaml" not in text(pilot.app) and "/two.yml" in text(pilot.app))
+        assert "name-/tree/profile.yaml" in text(pilot.app)
         await pilot.press("down", "down", "enter")
         await until(pilot, lambda: screen.stage == "form")
         assert screen._form is not None
@@ -164,19 +163,19 @@ async def test_what_is_needed_is_asked_for_and_nothing_typed_is_lost(made_up: Pa
         assert isinstance(line(screen, "on_fail").control, Select)
         assert line(screen, "on_fail").value == "keep"
         await pilot.press("ctrl+s")
-        assert "! API_TOKEN is needed" in text(pilot)
+        assert "! API_TOKEN is needed" in text(pilot.app)
         assert line(screen, "env.API_TOKEN").control.has_focus
         await pilot.press(*HUSH)
-        assert HUSH not in text(pilot)
+        assert HUSH not in text(pilot.app)
         fill(screen, "env.PLACE", "world")
         fill(screen, "memory", "much")
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "vm.memory" in text(pilot))
+        await until(pilot, lambda: "vm.memory" in text(pilot.app))
         assert screen.stage == "form"
         fill(screen, "memory", "256MiB")
         await pilot.press("ctrl+s")
         await until(
-            pilot, lambda: "test:///default" in text(pilot) and not screen._busy
+            pilot, lambda: "test:///default" in text(pilot.app) and not screen._busy
         )  # it can run nothing
         assert screen.stage == "form"
         assert line(screen, "env.API_TOKEN").value == HUSH
@@ -193,17 +192,17 @@ async def test_what_is_needed_is_asked_for_and_nothing_typed_is_lost(made_up: Pa
 async def test_where_one_types_the_keys_are_on_f1(made_up: Path) -> None:
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot, "small")
-        assert "? keys" in shown(pilot.app)[-1]  # the first field is a menu
+        assert "? keys" in lines(pilot.app)[-1]  # the first field is a menu
         await pilot.press("f1")
-        await until(pilot, lambda: "Keys that work here" in text(pilot))
-        assert "Show menu" not in text(pilot)
+        await until(pilot, lambda: "Keys that work here" in text(pilot.app))
+        assert "Show menu" not in text(pilot.app)
         await pilot.press("f1")
         await until(pilot, lambda: pilot.app.screen is screen)
         await pilot.press("tab")
         await pilot.pause()
-        assert "f1 keys" in shown(pilot.app)[-1] and "? keys" not in shown(pilot.app)[-1]
+        assert "f1 keys" in lines(pilot.app)[-1] and "? keys" not in lines(pilot.app)[-1]
         await pilot.press("f1")
-        await until(pilot, lambda: "Keys that work here" in text(pilot))
+        await until(pilot, lambda: "Keys that work here" in text(pilot.app))
         assert isinstance(pilot.app.screen, KeysScreen)
         told = {word for keys, _ in pilot.app.screen._lines for word in keys.split()}
         assert {"f1", "ctrl+s", "esc"} <= told
@@ -257,13 +256,13 @@ async def test_a_missing_image_is_offered_to_be_built(
     (here / "profiles/small.yaml").write_text(PROFILE.replace("image: tiny", "image: debian-12"))
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot, "small")
-        assert "debian-12  (not in the store yet)" in text(pilot)
+        assert "debian-12  (not in the store yet)" in text(pilot.app)
         fill(screen, "env.API_TOKEN", HUSH)
         fill(screen, "env.PLACE", "world")
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "Build it now?" in text(pilot), 30)
+        await until(pilot, lambda: "Build it now?" in text(pilot.app), 30)
         await pilot.press("n")
-        await until(pilot, lambda: "! " in text(pilot) and not screen._busy)
+        await until(pilot, lambda: "! " in text(pilot.app) and not screen._busy)
         assert screen.stage == "form"
         assert line(screen, "env.PLACE").value == "world"
 
@@ -294,14 +293,14 @@ async def test_a_build_that_fails_leaves_the_form_as_it_was(lab_store: Store, he
         fill(screen, "env.API_TOKEN", HUSH)
         fill(screen, "env.PLACE", "world")
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "Build it now?" in text(pilot), 30)
+        await until(pilot, lambda: "Build it now?" in text(pilot.app), 30)
         await pilot.press("y")
         await until(pilot, lambda: isinstance(pilot.app.screen, ActivityScreen), 20)
-        await until(pilot, lambda: "failed" in text(pilot).splitlines()[0], 60)
+        await until(pilot, lambda: "failed" in text(pilot.app).splitlines()[0], 60)
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is screen and not screen._busy)
         assert screen.stage == "form"
-        assert "! there is no image 'made'" in text(pilot)
+        assert "! there is no image 'made'" in text(pilot.app)
         assert line(screen, "env.API_TOKEN").value == HUSH
 
 
@@ -313,19 +312,21 @@ async def test_hostile_profiles_keep_the_screen_in_shape(made_up: Path) -> None:
     )
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
-        assert "a[@click=app.quit]go[" in text(pilot)
+        assert "a[@click=app.quit]go[" in text(pilot.app)
         for _ in range(4):
             await pilot.press("down")
             await pilot.pause(0.3)
-            assert not {sign for sign in text(pilot) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
-        assert "[@click=app.quit]go[/]" in text(pilot)
+            assert not {
+                sign for sign in text(pilot.app) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")
+            }
+        assert "[@click=app.quit]go[/]" in text(pilot.app)
         for y in range(3, 22):
             await pilot.click(offset=(30, y))
         assert pilot.app.screen is screen
         screen.query_one("#search", Input).value = evil
         await pilot.press("enter")
         await pilot.pause(0.3)
-        assert not {sign for sign in text(pilot) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
+        assert not {sign for sign in text(pilot.app) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
 
 
 async def test_preflight_refuses_with_what_to_do(lab_store: Store, tiny_image: str, here: Path) -> None:
@@ -337,12 +338,12 @@ async def test_preflight_refuses_with_what_to_do(lab_store: Store, tiny_image: s
         fill(screen, "memory", "9000GiB")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: screen.stage == "plan", 60)
-        assert "REFUSED" in text(pilot)
-        assert "-> lower the VM's memory" in text(pilot)
+        assert "REFUSED" in text(pilot.app)
+        assert "-> lower the VM's memory" in text(pilot.app)
         await pilot.press("enter")
         await pilot.pause(0.3)
         assert screen.stage == "plan"
-        assert "nothing was touched; esc goes back" in text(pilot)
+        assert "nothing was touched; esc goes back" in text(pilot.app)
         assert not list(lab_store.runs.iterdir()) if lab_store.runs.is_dir() else True
         await pilot.press("escape")
         assert screen.stage == "form"
@@ -360,7 +361,7 @@ async def test_a_run_from_the_list_to_its_end(lab_store: Store, tiny_image: str,
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
         screen = app.screen
         assert isinstance(screen, NewRunScreen)
-        await until(pilot, lambda: "small" in text(pilot))
+        await until(pilot, lambda: "small" in text(pilot.app))
         await pilot.press(*"small", "enter")
         await until(pilot, lambda: screen.stage == "form")
         fill(screen, "env.API_TOKEN", HUSH)
@@ -369,16 +370,16 @@ async def test_a_run_from_the_list_to_its_end(lab_store: Store, tiny_image: str,
         fill(screen, "name", f"vmlab-test-{os.getpid()}")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: screen.stage == "plan", 60)
-        assert "preflight" in text(pilot)
-        assert "greet" in text(pilot)
-        assert HUSH not in text(pilot)
+        assert "preflight" in text(pilot.app)
+        assert "greet" in text(pilot.app)
+        assert HUSH not in text(pilot.app)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen), 60)
         run = app.screen
         assert isinstance(run, RunScreen)
         await until(pilot, lambda: run.view is not None and run.view.state.over, 240)
-        await until(pilot, lambda: "PASSED" in text(pilot))
-        await until(pilot, lambda: "good day world" in text(pilot))
+        await until(pilot, lambda: "PASSED" in text(pilot.app))
+        await until(pilot, lambda: "good day world" in text(pilot.app))
         assert app.hub.lab is not None
         view = get_run(app.hub.lab, run.run_id)
         assert view.status == "passed"
@@ -387,7 +388,7 @@ async def test_a_run_from_the_list_to_its_end(lab_store: Store, tiny_image: str,
         assert view.plan.env == {"GREETING": "good day", "PLACE": "world"}
         for path in view.folder.rglob("*"):
             assert path.is_dir() or HUSH.encode() not in path.read_bytes(), path
-        assert HUSH not in text(pilot)
+        assert HUSH not in text(pilot.app)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RunsArea))
         await pilot.press("1")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import stat
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Input, Static
+from textual.widgets import Static
 from textual.widgets._toast import Toast
 
-from tests.tui.run_samples import UNTIL, MadeRun, opened, shown, until
+from tests.tui.conftest import lines, opened_run, text, until
+from tests.tui.run_samples import UNTIL, MadeRun
 from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.units import span
 from vmlab_tui.guests.waiting import Stage
@@ -23,8 +21,6 @@ from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.runview import WAITING
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run import RunScreen
-from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
-from vmlab_tui.tui.screens.run_panes import told
 from vmlab_tui.tui.screens.run_secrets import SecretsDialog
 from vmlab_tui.tui.screens.runs import RunsArea
 from vmlab_tui.tui.widgets.keyline import Key
@@ -32,21 +28,6 @@ from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
 
 NARROW, WIDE = (80, 24), (120, 40)
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VMLAB_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def made(store: Path) -> Iterator[MadeRun]:
-    run = MadeRun(store)
-    yield run
-    run.die()
 
 
 def marks(screen: RunScreen) -> dict[str, str]:
@@ -80,9 +61,9 @@ def bindings(screen: RunScreen) -> set[str]:
 async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_screen(made: MadeRun) -> None:
     made.failed()
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "FAILED" in end(screen))
-        text = "\n".join(shown(pilot.app))
+        shown = text(pilot.app)
         for told in (
             "failed at 10 install desktop",
             ">FAIL  10  install desktop",
@@ -94,8 +75,8 @@ async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_sc
             "X remove its VM",
             "enter log",
         ):
-            assert told in text
-        assert "evil" not in text
+            assert told in shown
+        assert "evil" not in shown
         assert {"s", "X"} <= bindings(screen)
         assert "g" not in bindings(screen)
 
@@ -104,13 +85,13 @@ async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_sc
 async def test_notifications_do_not_cover_how_it_ended(made: MadeRun, size: tuple[int, int]) -> None:
     made.failed()
     async with LabApp().run_test(size=size, notifications=True) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "FAILED" in end(screen))
         for number in range(6):
             pilot.app.notify(f"{number} saved in {'/some/where/deep' * 5}", markup=False)
         await until(pilot, lambda: len(screen.query(Toast)) == 6)
-        await until(pilot, lambda: "5 saved in" in "\n".join(shown(pilot.app)))
-        rows = shown(pilot.app)
+        await until(pilot, lambda: "5 saved in" in text(pilot.app))
+        rows = lines(pilot.app)
         top = screen.query_one("#ending").region.y
         assert [row.rstrip() for row in end(screen).split("\n")] == rows[top:-1]
         assert rows[0].startswith(" Run sample")
@@ -121,10 +102,10 @@ async def test_the_cause_stands_there_whatever_log_is_shown(made: MadeRun, size:
     made.failed()
     (made.folder / "console.log").write_bytes(b"".join(b"says %d\n" % n for n in range(500)))
     async with LabApp().run_test(size=size) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await pilot.press("shift+tab")
-        await until(pilot, lambda: "[Journal]" in "\n".join(shown(pilot.app)))
-        await until(pilot, lambda: "   | E: no package xrdp" in shown(pilot.app))
+        await until(pilot, lambda: "[Journal]" in text(pilot.app))
+        await until(pilot, lambda: "   | E: no package xrdp" in lines(pilot.app))
         assert ": says 499" in end(screen)
         assert "s ssh here" in end(screen)
 
@@ -136,13 +117,13 @@ async def test_a_long_output_leaves_room_for_steps_console_and_keys(made: MadeRu
     made.finish(10, "failed", "exit status 100")
     made.end("failed", 1, "kept", UNTIL)
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "FAILED" in end(screen))
-        text = "\n".join(shown(pilot.app))
-        assert "| line 499" in text
-        assert ": says 499" in text
-        assert "s ssh here" in text
-        assert ">FAIL  10  install desktop" in text
+        shown = text(pilot.app)
+        assert "| line 499" in shown
+        assert ": says 499" in shown
+        assert "s ssh here" in shown
+        assert ">FAIL  10  install desktop" in shown
         assert screen.query_one(Rows).size.height >= 5
 
 
@@ -150,7 +131,7 @@ async def test_steps_tick_and_the_cursor_follows_until_it_is_moved(made: MadeRun
     made.steps(1, 4)
     made.begin(5)
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         assert cursor(screen) == "step:5"
         assert marks(screen)["boot"] == "run"
         before = screen.query_one(Rows).rows[4].cells[3].text
@@ -178,12 +159,12 @@ async def test_stage_and_progress_of_the_step_in_flight(made: MadeRun) -> None:
     made.begin(7)
     made.write("stage", number=7, stage="waiting for SSH banner", detail="port 40022")
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         now = screen.query_one("#now", Static)
         assert "07 ssh  waiting for SSH banner: port 40022" in str(now.content)
         made.write("progress", number=7, done=34 << 20, total=120 << 20, unit="bytes")
         await until(pilot, lambda: "34.0M of 120M  [===" in str(now.content))
-        assert "[===         ]" in shown(pilot.app)[-2]
+        assert "[===         ]" in lines(pilot.app)[-2]
         made.finish(7)
         await until(pilot, lambda: not now.display)
 
@@ -194,11 +175,11 @@ async def test_waiting_for_ssh_is_told_in_words_and_shows_the_console(made: Made
     made.begin(7)
     made.write("stage", number=7, stage="port")
     async with LabApp().run_test(size=WIDE) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         now = screen.query_one("#now", Static)
         limit = span(made.plan.phase("ssh").timeout)
         assert f"07 ssh  port open, waiting for the SSH banner; up to {limit}" in str(now.content)
-        await until(pilot, lambda: "Booting from Hard Disk" in "\n".join(shown(pilot.app)))
+        await until(pilot, lambda: "Booting from Hard Disk" in text(pilot.app))
         assert screen.query_one(LogView).title == "07 ssh: console"
         made.finish(7)
         made.begin(8)
@@ -208,82 +189,11 @@ async def test_waiting_for_ssh_is_told_in_words_and_shows_the_console(made: Made
         await until(pilot, lambda: told in str(now.content))
         assert screen.query_one(LogView).title == "08 cloud-init: console"
         await pilot.press("up")
-        await until(pilot, lambda: "this step has printed nothing" in "\n".join(shown(pilot.app)))
+        await until(pilot, lambda: "this step has printed nothing" in text(pilot.app))
 
 
 def test_every_stage_of_the_wait_for_ssh_has_its_words() -> None:
     assert set(WAITING) == {"", *map(str, Stage)} - {Stage.CLOUD_INIT}  # which has a step of its own
-
-
-async def test_enter_opens_the_log_and_escape_goes_back_step_by_step(made: MadeRun) -> None:
-    made.failed()
-    async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
-        log = screen.query_one(LogView)
-        assert not log.size.width
-        await pilot.press("enter")
-        await until(pilot, lambda: log.has_focus)
-        assert log.size.width > 70
-        assert "!E: no package xrdp" in "\n".join(shown(pilot.app))
-        assert not screen.query_one(Rows).size.width
-        await pilot.press("escape")
-        await until(pilot, lambda: screen.query_one(Rows).has_focus)
-        assert pilot.app.screen is screen
-        await pilot.press("escape")
-        await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
-
-
-async def test_tab_and_the_mouse_go_through_the_logs(made: MadeRun) -> None:
-    made.failed()
-    (made.folder / "cloud-init.log").write_text("cloud-init is done\n")
-    async with LabApp().run_test(size=WIDE) as pilot:
-        screen = await opened(pilot, made.id)
-        log = screen.query_one(LogView)
-
-        def text() -> str:
-            return "\n".join(shown(pilot.app))
-
-        await until(pilot, lambda: "!E: no package xrdp" in text())
-        assert "[Step log]" in text()
-        await pilot.press("tab")
-        await until(pilot, lambda: "[Console]" in text() and " login:" in text())
-        await pilot.press("tab")
-        await until(pilot, lambda: "[cloud-init]" in text() and "cloud-init is done" in text())
-        await pilot.press("tab")
-        await until(pilot, lambda: "[Journal]" in text() and "10 install desktop: FAILED in 1.5s" in text())
-        await pilot.press("tab", "shift+tab")
-        await until(pilot, lambda: "[Journal]" in text())
-        await pilot.click("PaneTab")
-        await until(pilot, lambda: "[Step log]" in text() and "!E: no package xrdp" in text())
-        assert screen.query_one(Rows).size.width and log.size.width  # side by side
-        await pilot.press("up")
-        await until(pilot, lambda: "this step has printed nothing" in text())
-
-
-async def test_attempts_are_gone_through_by_key(made: MadeRun) -> None:
-    made.steps(1, 9)
-    made.begin(10, 1, b"first try\n")
-    made.finish(10, "failed", "exit status 1")
-    made.begin(10, 2, b"second try\n")
-    async with LabApp().run_test(size=WIDE) as pilot:
-        screen = await opened(pilot, made.id)
-
-        def text() -> str:
-            return "\n".join(shown(pilot.app))
-
-        await until(pilot, lambda: "second try" in text())
-        assert "attempt 2 of 2" in text()
-        assert "install desktop #2" in text()
-        await pilot.press("comma")
-        await until(pilot, lambda: "first try" in text() and "attempt 1 of 2" in text())
-        await pilot.press("comma", "full_stop")
-        await until(pilot, lambda: "second try" in text() and "attempt 2 of 2" in text())
-        await pilot.press("comma")
-        made.finish(10, "failed", "exit status 1", 2)
-        made.begin(10, 3, b"third try\n")
-        await until(pilot, lambda: "third try" in text() and "attempt 3 of 3" in text())
-        await pilot.press("up")
-        assert "comma" not in bindings(screen)
 
 
 async def test_checks_stand_below_their_step_with_what_they_found(made: MadeRun) -> None:
@@ -294,14 +204,14 @@ async def test_checks_stand_below_their_step_with_what_they_found(made: MadeRun)
     made.finish(12, "failed", "1 of 2 checks failed")
     made.end("failed", 1, "kept", UNTIL)
     async with LabApp().run_test(size=WIDE) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "FAILED" in end(screen))
         assert marks(screen)["  service xrdp: inactive (dead)"] == "FAIL"
         assert marks(screen)["  command true"] == "ok"
         assert "- service xrdp: inactive (dead)" in end(screen)
         assert "1 of 2 checks passed" in end(screen)
         await pilot.press("down")
-        await until(pilot, lambda: "is [bold]dead" in "\n".join(shown(pilot.app)))
+        await until(pilot, lambda: "is [bold]dead" in text(pilot.app))
 
 
 async def test_a_dead_worker_is_said_with_the_ways_on(made: MadeRun) -> None:
@@ -309,12 +219,12 @@ async def test_a_dead_worker_is_said_with_the_ways_on(made: MadeRun) -> None:
     made.begin(10, log=b"half\n")
     made.write("intent", what="domain", id="0b0b")
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         assert marks(screen)["install desktop"] == "run"
         assert "g" not in bindings(screen)
         made.die()
         await until(pilot, lambda: "INTERRUPTED" in end(screen))
-        assert "interrupted at 10 install desktop" in shown(pilot.app)[0]
+        assert "interrupted at 10 install desktop" in lines(pilot.app)[0]
         assert marks(screen)["install desktop"] == "?"
         assert "what it made is still there: domain" in end(screen)
         assert "g go on" in end(screen)
@@ -333,9 +243,9 @@ async def test_a_pause_says_how_long_and_what_then(made: MadeRun) -> None:
     made.finish(10, "failed", "exit status 3")
     made.write("paused", reason="step 10 failed", until=UNTIL)
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "PAUSED until 2099" in end(screen))
-        assert "paused at 10 install desktop" in shown(pilot.app)[0]
+        assert "paused at 10 install desktop" in lines(pilot.app)[0]
         assert "| oops" in end(screen)
         assert {"s", "X"} <= bindings(screen)
 
@@ -344,7 +254,7 @@ async def test_a_passed_run_offers_only_what_there_is(made: MadeRun) -> None:
     made.steps(1, 16)
     made.end()
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "PASSED" in end(screen))
         assert "VM sample-7f3a is removed" in end(screen)
         assert not {"s", "X", "g"} & bindings(screen)
@@ -354,21 +264,21 @@ async def test_a_passed_run_offers_only_what_there_is(made: MadeRun) -> None:
 async def test_a_run_that_vanishes_is_said_and_nothing_breaks(made: MadeRun) -> None:
     made.steps(1, 3)
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         made.die()
         shutil.rmtree(made.folder)
-        await until(pilot, lambda: "cannot be read any more" in shown(pilot.app)[0])
+        await until(pilot, lambda: "cannot be read any more" in lines(pilot.app)[0])
         assert "esc goes back" in end(screen)
         assert not {"s", "X", "g"} & bindings(screen)
         await pilot.press("enter", "tab", "comma", "escape", "escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
 
 
-async def test_a_run_that_never_was(store: Path) -> None:
+async def test_a_run_that_never_was(lab_dir: Path) -> None:
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, "no-such-run")
+        screen = await opened_run(pilot, "no-such-run")
         assert screen.problem
-        assert "no-such-run" in shown(pilot.app)[0]
+        assert "no-such-run" in lines(pilot.app)[0]
         assert "there is no such run" in end(screen)
         await pilot.press("tab", "X", "s", "g", "l", "escape", "escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsArea))
@@ -377,7 +287,7 @@ async def test_a_run_that_never_was(store: Path) -> None:
 async def test_two_screens_on_one_run_show_the_same(made: MadeRun) -> None:
     made.steps(1, 3)
     async with LabApp().run_test(size=NARROW) as one, LabApp().run_test(size=WIDE) as other:
-        first, second = await opened(one, made.id), await opened(other, made.id)
+        first, second = await opened_run(one, made.id), await opened_run(other, made.id)
         made.begin(4)
         made.write("stage", number=4, stage="writing XML")
         for pilot, screen in ((one, first), (other, second)):
@@ -389,7 +299,7 @@ async def test_two_screens_on_one_run_show_the_same(made: MadeRun) -> None:
 async def test_end_asks_and_names_what_is_lost(made: MadeRun) -> None:
     made.failed()
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "X" in bindings(screen))
         await pilot.press("X")
         await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
@@ -399,33 +309,33 @@ async def test_end_asks_and_names_what_is_lost(made: MadeRun) -> None:
 
 
 async def test_a_run_with_secrets_asks_for_them_before_it_goes_on(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    lab_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TOKEN", raising=False)
-    made = MadeRun(store, secret_names=("TOKEN",))
+    made = MadeRun(lab_dir, secret_names=("TOKEN",))
     made.steps(1, 9)
     made.begin(10)
     made.die()
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         await until(pilot, lambda: "g" in bindings(screen))
         await pilot.press("g")
         await until(pilot, lambda: isinstance(pilot.app.screen, SecretsDialog))
         await pilot.press("ctrl+s")
-        assert "! TOKEN is needed" in "\n".join(shown(pilot.app))
+        assert "! TOKEN is needed" in text(pilot.app)
         await pilot.press(*"hush-9f3a", "enter")
         # a real worker: there is nothing that it could go on with, but it was given what it needs
         await until(pilot, lambda: screen.view is not None and screen.view.state.workers == 2, 30)
         await until(pilot, lambda: not is_locked(made.folder / "lock"), 30)
         for path in made.folder.rglob("*"):
             assert path.is_dir() or b"hush-9f3a" not in path.read_bytes(), path
-        assert "hush-9f3a" not in "\n".join(shown(pilot.app))
+        assert "hush-9f3a" not in text(pilot.app)
 
 
-async def test_hostile_names_and_logs_keep_the_screen_in_shape(store: Path) -> None:
+async def test_hostile_names_and_logs_keep_the_screen_in_shape(lab_dir: Path) -> None:
     evil = "x\x1b]0;evil\x07[@click=app.quit]go[/] [/red] \u202eabc\u4e2d\u6587\u4e2d\u6587"
     steps: list[dict[str, Any]] = [{"kind": "run", "name": evil, "script": "true", "timeout": 60}]
-    made = MadeRun(store, steps=steps)
+    made = MadeRun(lab_dir, steps=steps)
     made.steps(1, 9)
     made.begin(
         10, log=evil.encode() + b"\n\x9b31m\xff\xfe" + b"A" * 100_000 + b"\n\x1b[2J\x1b]52;c;eA==\x07end\n"
@@ -435,16 +345,16 @@ async def test_hostile_names_and_logs_keep_the_screen_in_shape(store: Path) -> N
     try:
         for size in (NARROW, WIDE):
             async with LabApp().run_test(size=size) as pilot:
-                screen = await opened(pilot, made.id)
+                screen = await opened_run(pilot, made.id)
                 for key in ("", "enter", "tab", "tab", "tab"):
                     if key:
                         await pilot.press(key)
                     await pilot.pause(0.3)
-                    text = "\n".join(shown(pilot.app))
+                    shown = text(pilot.app)
                     assert not {
-                        sign for sign in text if sign != "\n" and (ord(sign) < 32 or sign in "\x9b\u202e")
+                        sign for sign in shown if sign != "\n" and (ord(sign) < 32 or sign in "\x9b\u202e")
                     }
-                    assert "evil\x07" not in text
+                    assert "evil\x07" not in shown
                 await pilot.click(offset=(10, 10))
                 await pilot.click(offset=(30, 0))
                 assert pilot.app.screen is screen
@@ -453,7 +363,7 @@ async def test_hostile_names_and_logs_keep_the_screen_in_shape(store: Path) -> N
         made.write("note", text=evil)
         made.end("error", 4, "kept", UNTIL)
         async with LabApp().run_test(size=NARROW) as pilot:
-            screen = await opened(pilot, made.id)
+            screen = await opened_run(pilot, made.id)
             await until(pilot, lambda: "ERROR" in end(screen))
             assert "[@click=app.quit]go[/]" in end(screen)
             assert not {sign for sign in end(screen) if sign != "\n" and (ord(sign) < 32 or sign == "\u202e")}
@@ -461,173 +371,10 @@ async def test_hostile_names_and_logs_keep_the_screen_in_shape(store: Path) -> N
         made.die()
 
 
-async def test_the_pager_gets_a_clean_private_copy(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAGER", "cat -n")
-    made.failed()
-    handed: list[tuple[list[str], str, int]] = []
-
-    async def note(self: LabApp, argv: Sequence[str]) -> int:
-        """A test has no terminal to hand over."""
-        path = Path(argv[-1])
-        handed.append((list(argv), path.read_text(), stat.S_IMODE(path.stat().st_mode)))
-        return 0
-
-    monkeypatch.setattr(LabApp, "hand_over", note)
-    async with LabApp().run_test(size=NARROW) as pilot:
-        await opened(pilot, made.id)
-        await pilot.press("o")
-        await until(pilot, lambda: bool(handed))
-        argv, text, mode = handed[0]
-        assert argv[:2] == ["cat", "-n"]
-        assert text == "+ apt-get\nE: no package xrdp\n"
-        assert mode == 0o600
-        await until(pilot, lambda: not Path(argv[-1]).exists())
-
-
-def test_the_pager_command() -> None:
-    plain = (["less", "-R"], ["more"])
-    assert pager_words(None, {"PAGER": "less"}) == (["less", "-R"], True)
-    assert pager_words(None, {"PAGER": "less -SR"}) == (["less", "-SR"], True)
-    assert pager_words(None, {"PAGER": "most -w"}) == (["most", "-w"], False)
-    assert pager_words(("bat", "-p"), {"PAGER": "less"}) == (["bat", "-p"], False)
-    assert pager_words(None, {"PAGER": "a 'b"})[0] in plain
-    assert pager_words(None, {})[0] in plain
-
-
-async def test_a_log_is_saved_and_nothing_is_overwritten_unasked(made: MadeRun, tmp_path: Path) -> None:
-    made.failed()
-    target = tmp_path / "out.log"
-    target.write_text("mine")
-
-    async def save() -> None:
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
-        pilot.app.screen.query_one(Input).value = str(target)
-        await pilot.press("enter")
-
-    async with LabApp().run_test(size=NARROW, notifications=True) as pilot:
-        screen = await opened(pilot, made.id)
-        await save()
-        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
-        await pilot.press("n")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
-        assert pilot.app.screen.query_one(Input).value == str(target)  # what was typed is not lost
-        assert target.read_text() == "mine"
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
-        await pilot.press("y")
-        await until(pilot, lambda: target.read_text() == "+ apt-get\nE: no package xrdp\n")
-        await until(pilot, lambda: pilot.app.screen is screen)
-        target = tmp_path / "new.log"
-        await pilot.press("escape")
-        await until(pilot, lambda: screen.query_one(Rows).has_focus)
-        await save()
-        await until(pilot, target.exists)
-        assert stat.S_IMODE(target.stat().st_mode) == 0o600
-
-
-async def test_where_a_log_is_saved_is_told_in_full(
-    made: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home, here = tmp_path / "home", tmp_path / "here"
-    home.mkdir()
-    here.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.chdir(here)
-    made.failed()
-    async with LabApp().run_test(size=(160, 24), notifications=True) as pilot:
-        screen = await opened(pilot, made.id)
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
-        path = pilot.app.screen.query_one(Input)
-        whole = pilot.app.screen.query_one("#whole", Static)
-        assert Path(path.value).parent == home
-        assert not str(whole.content)
-        path.value = "out.log"
-        await until(pilot, lambda: str(whole.content) == f"that is {here}/out.log")
-        path.value = "~/out.log"
-        await until(pilot, lambda: str(whole.content) == f"that is {home}/out.log")
-        await pilot.press("enter")
-        await until(pilot, lambda: pilot.app.screen is screen and bool(screen.query(Toast)))
-        assert f"saved in {home}/out.log" in [note.message for note in pilot.app._notifications]
-        assert (home / "out.log").exists()
-        assert not list(here.iterdir())
-
-
-async def test_copying_a_line(made: MadeRun) -> None:
-    made.failed()
-    async with LabApp().run_test(size=NARROW) as pilot:
-        await opened(pilot, made.id)
-        await pilot.press("enter")
-        await until(pilot, lambda: "no package" in "\n".join(shown(pilot.app)))
-        await pilot.press("y")
-        await until(pilot, lambda: pilot.app.clipboard == "E: no package xrdp")
-
-
-async def test_searching_from_the_steps(made: MadeRun) -> None:
-    made.failed()
-    async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
-        await pilot.press("slash")
-        await until(pilot, lambda: screen.query_one(LogView).has_focus)
-        await pilot.press(*"xrdp", "enter")
-        await until(pilot, lambda: "hit 1 of 1" in "\n".join(shown(pilot.app)))
-
-
-@pytest.mark.parametrize("size", [NARROW, (100, 30)])
-async def test_the_count_of_hits_stays_in_the_title(made: MadeRun, size: tuple[int, int]) -> None:
-    made.steps(1, 9)
-    made.begin(10, log=b"".join(b"line %d\n" % n for n in range(300)))
-    async with LabApp().run_test(size=size) as pilot:
-        screen = await opened(pilot, made.id)
-        await pilot.press("enter", "home")
-        await until(pilot, lambda: screen.query_one(LogView).has_focus)
-        await pilot.press("slash", *"line 7", "enter")
-
-        def title() -> str:
-            return shown(pilot.app)[1]
-
-        await until(pilot, lambda: "hit 1 of 11" in title())
-        await pilot.press("N")
-        await until(pilot, lambda: "hit 11 of 11, went on from the end" in title())
-        assert "[Step log]" in title()
-        made.log(10).write_bytes(made.log(10).read_bytes() + b"more\n" * 1000)
-        await until(pilot, lambda: "hit 11 of 11" in title() and "1000 new" in title())
-        await pilot.press("n", "n")
-        await until(pilot, lambda: "hit 2 of 11" in title())
-        await pilot.press("escape")
-        await until(pilot, lambda: "hit" not in title() and "Journal" in title())
-
-
-def test_the_message_stays_when_the_title_must_go() -> None:
-    parts = ("10 install desktop", "attempt 2 of 2", "hit 3 of 66, went on from the top", "follows")
-    assert told(99, *parts) == "  ".join(parts)
-    assert told(70, *parts) == "  ".join(parts[:3])
-    assert told(60, *parts) == "  ".join([*parts[1:3], "follows"])
-    assert told(45, *parts) == f"{parts[2]}  follows"
-    assert told(20, *parts) == "hit 3 of 66, went o…"
-    assert told(0, *parts) == ""
-
-
-async def test_one_resize_keeps_what_was_looked_at(made: MadeRun) -> None:
-    made.failed()
-    async with LabApp().run_test(size=WIDE) as pilot:
-        screen = await opened(pilot, made.id)
-        await pilot.press("enter")
-        await until(pilot, lambda: screen.query_one(LogView).has_focus)
-        await pilot.resize_terminal(*NARROW)
-        await until(pilot, lambda: screen.query_one(LogView).size.width > 70)
-        assert screen.query_one(LogView).has_focus
-        await pilot.press("escape")
-        await until(pilot, lambda: screen.query_one(Rows).size.width > 70)
-        await asyncio.sleep(0)
-        assert "FAILED" in end(screen)
-
-
 async def test_what_the_screen_covers_does_not_make_it_repaint(made: MadeRun) -> None:
     made.failed()
     async with LabApp().run_test(size=NARROW) as pilot:
-        screen = await opened(pilot, made.id)
+        screen = await opened_run(pilot, made.id)
         assert not pilot.app._background_screens
         await until(pilot, lambda: "X" in bindings(screen))
         await pilot.press("X")

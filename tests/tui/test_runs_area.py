@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.tui.conftest import opened, text, until
 from tests.tui.run_samples import UNTIL, MadeRun
 from vmlab_tui.tui.widgets.rows import Column, Rows, _share
-
-
-@pytest.fixture
-def made(lab_dir: Path) -> Iterator[MadeRun]:
-    run = MadeRun(lab_dir)
-    yield run
-    run.die()
 
 
 async def test_only_an_interrupted_run_can_be_resumed(made: MadeRun) -> None:

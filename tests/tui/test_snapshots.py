@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from tests.lab.disks import qcow2
 from tests.runs import samples
 from tests.tui import run_samples, snapshots
-from tests.tui.conftest import opened, until
+from tests.tui.conftest import opened, opened_run, until
 from tests.tui.run_samples import MadeRun
 from tests.tui.snapshots import compare, picture, sees
 from tests.tui.test_images import put
@@ -255,7 +255,7 @@ async def runs(world: World, app: LabApp, pilot: Pilot[None]) -> None:
 
 async def the_run(world: World, app: LabApp, pilot: Pilot[None]) -> None:
     assert app.hub.runs
-    await run_samples.opened(pilot, app.hub.runs[0].run_id)
+    await opened_run(pilot, app.hub.runs[0].run_id)
     await sees(app, pilot, "install desktop")
     if app.hub.runs[0].status == "failed":
         await sees(app, pilot, "no package xrdp", "login")

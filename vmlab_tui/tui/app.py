@@ -175,18 +175,15 @@ class LabApp(OrderedKeys):
 
     async def ask(self, question: str, loses: Sequence[str] = ()) -> bool:
         """A yes or no in a dialog."""
-        return bool(await self.push_screen_wait_from_anywhere(ConfirmDialog(question, loses)))
-
-    async def push_screen_wait_from_anywhere(self, screen: Screen[bool]) -> bool | None:
-        """Like push_screen_wait, which insists on being called in a worker."""
+        # push_screen_wait insists on being called in a worker
         answered: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
 
         def done(answer: bool | None) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
-        self.push_screen(screen, done)
-        return await answered
+        self.push_screen(ConfirmDialog(question, loses), done)
+        return bool(await answered)
 
     async def hand_over(self, argv: Sequence[str]) -> int:
         """Give the terminal to another program; returns its exit status."""

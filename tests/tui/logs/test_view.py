@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 
 from tests.support.hostile import TEXTS
+from tests.tui.conftest import until
 from vmlab_tui.tui.logs.source import FileSource, LinesSource
 from vmlab_tui.tui.widgets.logview import LogStatus, LogView
 
@@ -56,15 +56,6 @@ class Bed(App[None]):
     def rows(self) -> list[str]:
         """What is on the screen, without what pads it."""
         return ["".join(segment.text for segment in self.view.render_line(y)).rstrip() for y in range(HEIGHT)]
-
-
-async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    for _ in range(300):
-        if true():
-            await pilot.pause()
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("it never came to that")
 
 
 def numbered(count: int, first: int = 0) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -11,12 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Button, Checkbox, Input, Select, Static
 
 from vmlab_tui.base.text import clean, clean_line
 
 if TYPE_CHECKING:
     from vmlab_tui.verbs.verb import Param
+
+T = TypeVar("T")
 
 
 class ConfirmDialog(ModalScreen[bool]):
@@ -84,13 +87,59 @@ class MessageDialog(ModalScreen[None]):
         self.dismiss(None)
 
 
-class FormDialog(ModalScreen[dict[str, object] | None]):
-    """Asks for some of a verb's parameters; what is left empty is not given."""
+class Asking(ModalScreen[T | None]):
+    """Something to fill in: enter in a field, ctrl+s and the button go on by :meth:`action_done`, None if it
+    is called off."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel"),
         Binding("ctrl+s", "done", "go on", priority=True),
     ]
+    GO_ON: ClassVar[str] = "Go on (ctrl+s)"
+
+    def __init__(self, question: str, problem: str = "") -> None:
+        """``problem``: what is wrong with what was filled in before."""
+        super().__init__()
+        self._question = clean_line(question)
+        self._problem = clean(problem)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog form"):
+            yield Static(Content(self._question), id="question")
+            yield from self.fields()
+            yield Static(Content(f"! {self._problem}" if self._problem else ""), id="problem")
+            with Horizontal(classes="buttons"):
+                yield Button(Content("Cancel (esc)"), id="no")
+                yield Button(Content(self.GO_ON), id="yes", variant="primary")
+
+    def fields(self) -> ComposeResult:
+        """What stands between the question and the buttons."""
+        raise NotImplementedError
+
+    def action_done(self) -> None:
+        """Dismiss with what was filled in, or say what is missing."""
+        raise NotImplementedError
+
+    def needed(self, name: str, control: Widget) -> None:
+        """Say that a field must be filled in, and go there."""
+        self.query_one("#problem", Static).update(Content(f"! {name} is needed"))
+        control.focus()
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def on_input_submitted(self) -> None:
+        self.action_done()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "yes":
+            self.action_done()
+        else:
+            self.action_cancel()
+
+
+class FormDialog(Asking[dict[str, object]]):
+    """Asks for some of a verb's parameters; what is left empty is not given."""
 
     def __init__(
         self,
@@ -100,51 +149,31 @@ class FormDialog(ModalScreen[dict[str, object] | None]):
         problem: str = "",
     ) -> None:
         """``values``: what was typed before; ``problem``: what is wrong with it."""
-        super().__init__()
-        self._title = clean_line(title)
+        super().__init__(title, problem)
         self._params = params
         self._values = values or {}
-        self._problem = clean(problem)
 
-    def compose(self) -> ComposeResult:
+    def fields(self) -> ComposeResult:
         from vmlab_tui.verbs.verb import Kind
 
-        with Vertical(classes="dialog form"):
-            yield Static(Content(self._title), id="question")
-            with VerticalScroll(can_focus=False):
-                for param in self._params:
-                    name = param.name.replace("_", " ")
-                    if param.kind is Kind.FLAG:
-                        before = bool(self._values.get(param.name))
-                        yield Checkbox(Content(f"{name}: {param.help}"), before, id=f"f-{param.name}")
-                        continue
-                    yield Static(Content.assemble((name, "bold"), f"  {param.help}"), classes="label")
-                    if param.choices:
-                        pairs = [(choice, choice) for choice in param.choices]
-                        select = Select(pairs, prompt="as it is", id=f"f-{param.name}", compact=True)
-                        if value := self._values.get(param.name):
-                            select.value = str(value)
-                        yield select
-                    else:
-                        told = self._values.get(param.name, "")
-                        text = str(told[0] if isinstance(told, tuple) else told)
-                        yield Input(text, id=f"f-{param.name}", placeholder=param.metavar, compact=True)
-            yield Static(Content(f"! {self._problem}" if self._problem else ""), id="problem")
-            with Horizontal(classes="buttons"):
-                yield Button(Content("Cancel (esc)"), id="no")
-                yield Button(Content("Go on (ctrl+s)"), id="yes", variant="primary")
-
-    def on_input_submitted(self) -> None:
-        self.action_done()
-
-    def action_cancel(self) -> None:
-        self.dismiss(None)
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "yes":
-            self.action_done()
-        else:
-            self.action_cancel()
+        with VerticalScroll(can_focus=False):
+            for param in self._params:
+                name = param.name.replace("_", " ")
+                if param.kind is Kind.FLAG:
+                    before = bool(self._values.get(param.name))
+                    yield Checkbox(Content(f"{name}: {param.help}"), before, id=f"f-{param.name}")
+                    continue
+                yield Static(Content.assemble((name, "bold"), f"  {param.help}"), classes="label")
+                if param.choices:
+                    pairs = [(choice, choice) for choice in param.choices]
+                    select = Select(pairs, prompt="as it is", id=f"f-{param.name}", compact=True)
+                    if value := self._values.get(param.name):
+                        select.value = str(value)
+                    yield select
+                else:
+                    told = self._values.get(param.name, "")
+                    text = str(told[0] if isinstance(told, tuple) else told)
+                    yield Input(text, id=f"f-{param.name}", placeholder=param.metavar, compact=True)
 
     def action_done(self) -> None:
         found: dict[str, object] = {}
@@ -160,8 +189,7 @@ class FormDialog(ModalScreen[dict[str, object] | None]):
             if value is not None:
                 found[param.name] = (value,) if param.multiple else value
             elif param.required:
-                self.query_one("#problem", Static).update(Content(f"! {param.name} is needed"))
-                widget.focus()
+                self.needed(param.name, widget)
                 return
         self.dismiss(found)
 

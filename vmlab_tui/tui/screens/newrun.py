@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input, Select, Static
@@ -18,22 +18,17 @@ from textual.worker import Worker
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import size
-from vmlab_tui.tui.filtering import pick
 from vmlab_tui.tui.front import Activity, ScreenFront
-from vmlab_tui.tui.screens.pick import is_path, tail, yaml_files
-from vmlab_tui.tui.screens.run_fields import CleanInput, FormLine, plan_text, profile_lines
+from vmlab_tui.tui.screens.newrun_pick import ProfilePicker
+from vmlab_tui.tui.screens.run_fields import FormLine, plan_text
 from vmlab_tui.tui.screens.run_form import Form, Wanted, make_form, read_form
-from vmlab_tui.tui.widgets.details import Details
 from vmlab_tui.tui.widgets.keyline import KeyLine
-from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
+from vmlab_tui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
-    from vmlab_tui.spec.profile import LoadedProfile, ProfileRef
+    from vmlab_tui.spec.profile import LoadedProfile
     from vmlab_tui.tui.app import LabApp
     from vmlab_tui.verbs.verb import Args, Outcome
-
-_NAME = 24
-"""The width of a profile's name in the list."""
 
 STAGES = (("pick", "profile"), ("form", "settings"), ("plan", "plan"))
 
@@ -55,10 +50,7 @@ class NewRunScreen(Screen[None]):
     NewRunScreen {
         #head { height: 1; background: $panel; padding: 0 1; }
         ContentSwitcher { height: 1fr; }
-        #pick, #plan { height: 1fr; }
-        #search { margin: 0 0 1 0; padding: 0 1; }
-        #lists { height: 1fr; }
-        #lists Rows { width: 3fr; }
+        #plan { height: 1fr; }
         #form { padding: 0 1; }
         .group { color: $text-accent; text-style: bold; height: 1; margin-top: 1; }
         .field { height: 1; }
@@ -76,10 +68,6 @@ class NewRunScreen(Screen[None]):
     def __init__(self, profile: str = "") -> None:
         super().__init__()
         self._start_with = profile
-        self._refs: list[ProfileRef] = []
-        self._known: dict[str, LoadedProfile | LabError] = {}
-        self._files: list[str] = []
-        self._files_of = ""
         self._form: Form | None = None
         self._wanted: Wanted | None = None
         self._refused = False
@@ -89,17 +77,7 @@ class NewRunScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static("", id="head")
         with ContentSwitcher(initial="pick"):
-            with Container(id="pick"):
-                hint = "type to find a profile, or a file's path"
-                yield CleanInput(placeholder=hint, id="search", compact=True)
-                with Horizontal(id="lists"):
-                    columns = (
-                        Column("profile", _NAME),
-                        Column("from", 8, drop=2),
-                        Column("what it is", drop=1),
-                    )
-                    yield Rows(columns, id="profiles", empty="looking for profiles ...")
-                    yield Details()
+            yield ProfilePicker(id="pick")
             yield VerticalScroll(id="form", can_focus=False)
             with VerticalScroll(id="plan"):
                 yield Static("", id="steps")
@@ -109,8 +87,6 @@ class NewRunScreen(Screen[None]):
 
     async def on_mount(self) -> None:
         self._stage("pick")
-        for widget in self.query("#profiles, Details"):
-            widget.can_focus = False  # letters are for the search line
         self.query_one("#search", Input).focus()
         self._begin(self._find(), "looking for profiles ...")
 
@@ -172,117 +148,21 @@ class NewRunScreen(Screen[None]):
     # -- which profile ---------------------------------------------------------------------------
 
     async def _find(self) -> None:
-        async def read() -> list[ProfileRef]:
-            from vmlab_tui.spec.profile import find_profiles
-
-            return await asyncio.to_thread(find_profiles)
-
-        self._refs = await self.app.backend.call(read())
+        await self.query_one(ProfilePicker).find()
         self.say("")
-        self._list("")
         if self._start_with:
             await self._choose(self._start_with)
 
-    def _list(self, typed: str) -> None:
-        rows = []
-        if is_path(typed):
-            files = self._files if self._files_of == typed else []
-            for path in files:
-                known = self._known.get(path)
-                says = "" if known is None or isinstance(known, LabError) else known.profile.description
-                cells = (Cell(tail(path, _NAME)), Cell("file"), Cell(clean_line(says)))
-                rows.append(Row(f"path:{path}", cells))
-            if typed not in files and not (files and typed.endswith("/")):
-                cells = (Cell(tail(typed, _NAME)), Cell("file"), Cell("the file whose path you type"))
-                rows.insert(0, Row(f"path:{typed}", cells))
-            if self._files_of != typed:
-                work = self._look_for_files(typed)
-                self.run_worker(work, group="files", exclusive=True, exit_on_error=False)
-        found = pick(typed, [ref.name for ref in self._refs])
-        about = [
-            at for at, ref in enumerate(self._refs) if typed and typed.lower() in ref.description.lower()
-        ]
-        for index in dict.fromkeys((*found, *about)):
-            ref = self._refs[index]
-            told = (
-                Cell(f"! {clean_line(ref.problem)}", "bad")
-                if ref.problem
-                else Cell(clean_line(ref.description))
-            )
-            rows.append(Row(str(ref.path), (Cell(clean_line(ref.name, 60)), Cell(ref.origin, "dim"), told)))
-        listed = self.query_one(Rows)
-        listed.set_rows(rows, "no profile fits; a path with a / names a file")
-        listed.action_end(-1)
-        self._about()
-
-    async def _look_for_files(self, typed: str) -> None:
-        """List what lies where a path that is being typed leads to."""
-        found = await self.app.backend.call(asyncio.to_thread(yaml_files, typed))
-        if self.is_attached and self.query_one("#search", Input).value.strip() == typed:
-            self._files_of, self._files = typed, found
-            self._list(typed)
-
     def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.id == "search":
-            if not self._busy:
-                self.say("")  # what was said was about another
-            self._list(event.value.strip())
-
-    def on_rows_moved(self) -> None:
-        self._about()
+        if event.input.id == "search" and not self._busy:
+            self.say("")  # what was said was about another
 
     def on_rows_opened(self) -> None:
         self.action_go()
 
-    def _about(self) -> None:
-        """What is known of the profile under the cursor; it is read when it was not yet."""
-        row = self.query_one(Rows).cursor
-        if row is None:
-            self.query_one(Details).show("", [])
-            return
-        ref = row.key.removeprefix("path:")
-        if ref in self._known:
-            self._tell(ref)
-            return
-
-        async def read() -> None:
-            await asyncio.sleep(0.1)  # a path is typed letter by letter
-            if self._at(row.key):
-                await self._read(ref)
-            if self._at(row.key):
-                self._tell(ref)
-
-        self.run_worker(read(), group="about", exit_on_error=False)
-
-    def _at(self, key: str) -> bool:
-        row = self.query_one(Rows).cursor if self.is_attached else None
-        return row is not None and row.key == key
-
-    async def _read(self, ref: str) -> LoadedProfile | LabError:
-        async def read() -> LoadedProfile:
-            from vmlab_tui.spec.profile import load_profile
-
-            return await asyncio.to_thread(load_profile, ref)
-
-        try:
-            self._known[ref] = await self.app.backend.call(read())
-        except LabError as error:
-            self._known[ref] = error
-        return self._known[ref]
-
-    def _tell(self, ref: str) -> None:
-        found = self._known[ref]
-        details = self.query_one(Details)
-        if isinstance(found, LabError):
-            lines = [("problem", clean_line(line, 400)) for line in clean(found.message).splitlines()]
-            details.show("cannot be used", lines)
-            return
-        details.show(found.profile.name, profile_lines(found))
-
     async def _choose(self, ref: str) -> None:
-        found = await self._read(ref)  # again: it may have been mended meanwhile
+        found = await self.query_one(ProfilePicker).read(ref)  # again: it may have been mended meanwhile
         if isinstance(found, LabError):
-            self._tell(ref)
             self._problem(found)
             return
         await self._make_form(found)
@@ -398,9 +278,8 @@ class NewRunScreen(Screen[None]):
         if self._busy:
             return
         if self.stage == "pick":
-            row = self.query_one(Rows).cursor
-            if row:
-                self._begin(self._choose(row.key.removeprefix("path:")), "reading the profile ...")
+            if ref := self.query_one(ProfilePicker).chosen:
+                self._begin(self._choose(ref), "reading the profile ...")
         elif self.stage == "form":
             assert self._form is not None
             self._wanted = read_form(

@@ -6,7 +6,6 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,9 +17,8 @@ from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.screens.base import VerbScreen, verb_bindings
 from vmlab_tui.tui.screens.run_logs import RunLogs
-from vmlab_tui.tui.screens.run_panes import PANES, PaneLine, put
+from vmlab_tui.tui.screens.run_panes import PANES, PaneLine, in_a_row, one_below_the_other, put
 from vmlab_tui.tui.selection import Target
-from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Column, Rows
@@ -38,13 +36,6 @@ _MISSING = 2.5
 """Seconds after which a run of which nothing is seen is not one that is just being made."""
 _STEPS_LEFT = 6
 """Rows of steps that stay visible above the end of a run on a small screen."""
-_STYLES = {
-    "good": "$text-success",
-    "bad": "bold $text-error",
-    "warn": "$text-warning",
-    "accent": "$text-accent",
-    "dim": "$text-muted",
-}
 
 
 class RunScreen(VerbScreen):
@@ -165,20 +156,10 @@ class RunScreen(VerbScreen):
     def _head(self) -> None:
         from vmlab_tui.tui.runview import head
 
-        if self.view is None:
-            parts: list[Said] = [(f"Run {clean_line(self.run_id)}", "")]
-        else:
-            parts = head(self.view)
+        parts = head(self.view) if self.view else [(f"Run {clean_line(self.run_id)}", "")]
         if self.problem:
             parts[1:2] = [("cannot be read any more" if self.view else "cannot be read", "warn")]
-        room = self.size.width - 2
-        pieces: list[Content] = []
-        for number, (text, tone) in enumerate(parts):
-            shown = fit(text, min(room, cell_len(text))) if room > 0 else ""
-            room -= cell_len(shown) + 3
-            style = "bold" if not number else _STYLES.get(tone, "")
-            pieces.append(Content.styled(shown, style) if style else Content(shown))
-        put(self.query_one("#head", Static), Content("   ").join(pieces))
+        put(self.query_one("#head", Static), in_a_row(parts, self.size.width - 2))
 
     def _show_steps(self) -> None:
         from vmlab_tui.tui.runview import at_work, followed, rows
@@ -238,9 +219,7 @@ class RunScreen(VerbScreen):
             lines = ending(self.view, self._end, room)
         width = self.size.width
         widget.display = bool(lines) and not (self.has_class("-narrow") and self.has_class("-log"))
-        shown = [(fit(text, width).rstrip(), tone) for text, tone in lines]
-        told = [Content.styled(text, _STYLES[tone]) if tone else Content(text) for text, tone in shown]
-        put(widget, Content("\n").join(told), layout=True)
+        put(widget, one_below_the_other(lines, width), layout=True)
 
     @property
     def _there(self) -> bool:

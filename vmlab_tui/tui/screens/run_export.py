@@ -10,17 +10,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Input, Static
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
+from vmlab_tui.tui.screens.dialogs import Asking
 from vmlab_tui.tui.screens.run_fields import CleanInput
 
 if TYPE_CHECKING:
@@ -31,31 +29,22 @@ _CHUNK = 1 << 20
 _BLOCK = 2000
 
 
-class SaveDialog(ModalScreen[str | None]):
+class SaveDialog(Asking[str]):
     """Asks for the file and says where it will be; nothing is overwritten without a second question."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "cancel"),
-        Binding("ctrl+s", "done", "save", priority=True),
-    ]
-
+    GO_ON = "Save (enter)"
     CSS = """
     SaveDialog #whole { color: $text-muted; height: auto; margin-top: 1; }
+    SaveDialog #problem { display: none; }
     """
 
     def __init__(self, title: str, suggestion: str) -> None:
-        super().__init__()
-        self._title = clean_line(title)
+        super().__init__(f"Save {title} in")
         self._suggestion = suggestion
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog form"):
-            yield Static(Content(f"Save {self._title} in"), id="question")
-            yield CleanInput(self._suggestion, id="path", compact=True, select_on_focus=False)
-            yield Static("", id="whole")
-            with Horizontal(classes="buttons"):
-                yield Button(Content("Cancel (esc)"), id="no")
-                yield Button(Content("Save (enter)"), id="yes", variant="primary")
+    def fields(self) -> ComposeResult:
+        yield CleanInput(self._suggestion, id="path", compact=True, select_on_focus=False)
+        yield Static("", id="whole")
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -66,18 +55,6 @@ class SaveDialog(ModalScreen[str | None]):
         whole = str(whole_path(typed)) if typed else ""
         told = f"that is {clean_line(whole, 300)}" if whole != typed else ""
         self.query_one("#whole", Static).update(Content(told))
-
-    def on_input_submitted(self) -> None:
-        self.action_done()
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "yes":
-            self.action_done()
-        else:
-            self.action_cancel()
-
-    def action_cancel(self) -> None:
-        self.dismiss(None)
 
     def action_done(self) -> None:
         path = self.query_one(Input).value.strip()

@@ -1,8 +1,9 @@
-"""The line above a run's log: which of its logs is shown, and what of it."""
+"""Parts of a run's screen: what is said of it in lines, and the line above its log."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from textual import events
@@ -14,6 +15,9 @@ from textual.widgets import Static
 
 from vmlab_tui.tui.text import fit
 
+if TYPE_CHECKING:
+    from vmlab_tui.tui.runview import Said
+
 PANES: tuple[tuple[str, str], ...] = (
     ("step", "Step log"),
     ("console", "Console"),
@@ -21,6 +25,35 @@ PANES: tuple[tuple[str, str], ...] = (
     ("journal", "Journal"),
 )
 """(id, name) of a run's logs, in the order in which tab goes through them."""
+
+_STYLES = {
+    "good": "$text-success",
+    "bad": "bold $text-error",
+    "warn": "$text-warning",
+    "accent": "$text-accent",
+    "dim": "$text-muted",
+    "first": "bold",
+}
+
+
+def in_a_row(parts: Sequence[Said], room: int) -> Content:
+    """As much of it as ``room`` cells hold, the first part bold."""
+    pieces: list[Content] = []
+    for number, (text, tone) in enumerate(parts):
+        shown = fit(text, min(room, cell_len(text))) if room > 0 else ""
+        room -= cell_len(shown) + 3
+        pieces.append(_said(shown, tone if number else "first"))
+    return Content("   ").join(pieces)
+
+
+def one_below_the_other(lines: Sequence[Said], width: int) -> Content:
+    """Each in a line of at most ``width`` cells."""
+    return Content("\n").join(_said(fit(text, width).rstrip(), tone) for text, tone in lines)
+
+
+def _said(text: str, tone: str) -> Content:
+    style = _STYLES.get(tone, "")
+    return Content.styled(text, style) if style else Content(text)
 
 
 def put(widget: Static, content: Content, *, layout: bool = False) -> None:
