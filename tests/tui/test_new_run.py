@@ -278,9 +278,9 @@ async def test_with_more_than_the_image_missing_the_plan_tells_all(
         fill(screen, "memory", "900000GiB")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: screen.stage == "plan", 30)
-        assert "REFUSED  image: there is no image 'debian-12'" in text(pilot)
-        assert "REFUSED  space: " in text(pilot)
-        assert "REFUSED  memory: " in text(pilot)
+        assert "REFUSED  image: there is no image 'debian-12'" in text(pilot.app)
+        assert "REFUSED  space: " in text(pilot.app)
+        assert "REFUSED  memory: " in text(pilot.app)
         assert pilot.app.screen is screen  # nobody is asked to build what would not help yet
 
 
