@@ -45,7 +45,7 @@ JOURNALED = (
 )
 """Kinds of events whose writing is a sync point that this run passes; with ``ended`` it is over."""
 POINTS = sorted(
-    [point for point in faults.POINTS if not point.startswith(("journal.", "image."))]
+    [point for point in faults.POINTS if not point.startswith(("journal.", "image.", "fork."))]
     + [f"journal.{kind}" for kind in JOURNALED.split()]
 )
 

@@ -48,6 +48,8 @@ def acts_on(verb: Verb) -> tuple[str, ...]:
     if not (snapshots or named):
         return ("vm", "run", "snapshot", "image")
     subject = (snapshots or named)[0]
+    if verb.at_snapshots:
+        return (subject.names, "snapshot")
     return ("vm",) if subject.names == "snapshot" and not subject.required else (subject.names,)
 
 

@@ -55,12 +55,12 @@ async def fork(host: Host, source_uuid: str, snapshot: str, spec: VmSpec, *, tim
     """Start the VM ``spec`` where ``snapshot`` of the VM ``source_uuid`` was.
 
     ``spec`` gives what is the new VM's own: uuid, name, disk (where the copy of the source's disk goes),
-    seed, console log, forwards, mark. Everything else, memory and devices, has to stay the source's; its
-    chain, CPUs, memory and MAC address in ``spec`` are not looked at. A running source stands still while
-    its disk is copied. The guest wakes up with the source's host name, addresses and clock. The new VM
-    has the snapshot too. Raises UsageError if that snapshot has no memory or the source sits on a libvirt
-    network (its address would be there twice). After an error the new VM may be defined; its copy may
-    be there.
+    seed, console log, forwards, mark, description. Everything else, memory and devices, has to stay the
+    source's; its chain, CPUs, memory and MAC address in ``spec`` are not looked at. A running source stands
+    still while its disk is copied. The guest wakes up with the source's host name, addresses and clock. The
+    new VM has the snapshot too. Raises UsageError if that snapshot has no memory or the source sits on a
+    libvirt network (its address would be there twice). After an error the new VM may be defined; its copy
+    may be there.
     """
     deadline = Deadline(timeout)
     origin = await origin_of(host, source_uuid, snapshot, timeout=deadline.part(15))
@@ -235,6 +235,9 @@ def _new_identity(domain: ET.Element, spec: VmSpec) -> None:
     if domain.find("genid") is not None:
         # the same at each call, since libvirt holds it against the snapshot; waking makes a fresh one
         _text(domain, "genid", str(uuid5(UUID(spec.uuid), "genid")))
+    if domain.find("description") is None:
+        ET.SubElement(domain, "description")
+    _text(domain, "description", spec.description)
     metadata = domain.find("metadata")
     if metadata is None:
         metadata = ET.SubElement(domain, "metadata")

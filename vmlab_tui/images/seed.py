@@ -11,11 +11,14 @@ from typing import Any
 
 import pycdlib
 
-from vmlab_tui.base.errors import UsageError
+from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.paths import write_durably
 
 RESERVED = frozenset({"users", "ssh_keys", "ssh_authorized_keys", "disable_root", "ssh_deletekeys"})
 """Keys of user-data that are vmlab's: who may log in, and how the guest proves who it is."""
+_HEAD = "#cloud-config\n"
+_FILES = ("user-data", "meta-data", "network-config")
+_LONGEST = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def user_data(spec: SeedSpec) -> str:
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": spec.host_key_private, "ed25519_public": spec.host_key_public},
     }
-    return "#cloud-config\n" + json.dumps(data, indent=1) + "\n"
+    return f"{_HEAD}{json.dumps(data, indent=1)}\n"
 
 
 def meta_data(spec: SeedSpec) -> str:
@@ -70,15 +73,50 @@ def network_config() -> str:
 
 def write_seed(path: Path, spec: SeedSpec) -> None:
     """Write the ISO, 0600 (it holds the VM's host key). Raises UsageError as :func:`user_data` does."""
-    files = {
-        "user-data": user_data(spec),
-        "meta-data": meta_data(spec),
-        "network-config": network_config(),
-    }
+    _write(path, user_data(spec), meta_data(spec), network_config())
+
+
+def reseed(source: Path, target: Path, *, hostname: str, host_key_private: str, host_key_public: str) -> None:
+    """Write the seed ``source`` of ours anew as ``target``, for a fork of its VM.
+
+    The instance id stays: for cloud-init the fork is an instance that has been set up already, and only what
+    it does at every boot is done again, with the new name. Raises LabError if ``source`` cannot be read.
+    """
+    user, meta, network = _read(source)
+    user.pop("fqdn", None)  # the old name in full
+    user["hostname"] = meta["local-hostname"] = hostname
+    user["ssh_keys"] = {"ed25519_private": host_key_private, "ed25519_public": host_key_public}
+    _write(target, f"{_HEAD}{json.dumps(user, indent=1)}\n", json.dumps(meta) + "\n", network)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """User-data, meta-data and network-config of a seed of ours. Raises LabError."""
+    found: list[str] = []
+    try:
+        if path.stat().st_size > _LONGEST:
+            raise ValueError("too large for a seed")
+        iso = pycdlib.PyCdlib()
+        iso.open(str(path))
+        try:
+            for name in _FILES:
+                out = io.BytesIO()
+                iso.get_file_from_iso_fp(out, joliet_path=f"/{name}")
+                found.append(out.getvalue().decode())
+        finally:
+            iso.close()
+        user, meta = (json.loads(text.removeprefix(_HEAD)) for text in found[:2])
+        if not isinstance(user, dict) or not isinstance(meta, dict):
+            raise ValueError("not a seed of vmlab's")
+    except (OSError, ValueError, pycdlib.pycdlibexception.PyCdlibException) as error:
+        raise LabError(f"{path}: the seed cannot be read: {error}") from error
+    return user, meta, found[2]
+
+
+def _write(path: Path, *texts: str) -> None:
     iso = pycdlib.PyCdlib()
     try:
         iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
-        for number, (name, text) in enumerate(files.items()):
+        for number, (name, text) in enumerate(zip(_FILES, texts, strict=True)):
             raw = text.encode()
             iso.add_fp(
                 io.BytesIO(raw),

@@ -27,6 +27,16 @@ class PortLease(BaseModel):
     guest_port: int
 
 
+class ForkedFrom(BaseModel):
+    """The VM and the snapshot that a fork started from, as they were called then."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    uuid: str
+    name: str
+    snapshot: str
+
+
 class Lease(BaseModel):
     """``lease.json`` in a VM's directory. Times are ISO 8601 in UTC."""
 
@@ -46,6 +56,8 @@ class Lease(BaseModel):
     mac: str = ""
     network: str = "isolated"
     ports: tuple[PortLease, ...] = ()
+    forked_from: ForkedFrom | None = None
+    """A fork has no run: ``run_id`` is then a name of its own without a directory."""
 
     def port(self, name: str) -> int | None:
         """The port on 127.0.0.1 that was reserved under ``name``."""

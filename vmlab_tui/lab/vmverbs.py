@@ -21,12 +21,15 @@ Do = Literal[
     "snapshot",
     "revert",
     "delete-snapshot",
+    "drop-fork-point",
 ]
 
 LOSES: frozenset[Do] = frozenset({"off", "reboot", "reset", "revert", "delete-snapshot"})
 """What cannot be undone: only done to the state that the person has seen."""
 REWINDS: frozenset[Do] = frozenset({"revert", "delete-snapshot"})
 """What takes away what a run stands on: not while one of its steps is in flight."""
+FORK_POINT = "fork-"
+"""How the names of snapshots begin that are taken to fork a running VM, and dropped again at once."""
 
 
 class Change(BaseModel):
@@ -49,6 +52,8 @@ class Change(BaseModel):
                 return f"revert to {name}"
             case "delete-snapshot":
                 return f"delete snapshot {name}"
+            case "drop-fork-point":
+                return f"drop snapshot {name} again"
             case _:
                 return self.do
 
@@ -80,3 +85,6 @@ async def carry_out(host: Host, uuid: str, change: Change) -> None:
         case "delete-snapshot":
             if not await host.delete_snapshot(uuid, change.name):
                 raise NotFound(f"it has no snapshot '{clean_line(change.name, 80)}'")
+        case "drop-fork-point":
+            if change.name.startswith(FORK_POINT):  # nothing of a run, so no step stands on it
+                await host.delete_snapshot(uuid, change.name)

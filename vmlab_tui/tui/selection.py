@@ -41,7 +41,7 @@ def fits(verb: Verb, target: Target | None) -> bool:
         return False
     if not applies(verb, target):
         return False
-    if param.names == target.kind:
+    if param.names == target.kind or (verb.at_snapshots and target.kind == "snapshot"):
         return True
     return param.names == "vm" and target.kind == "run" and "runs" in verb.areas
 
@@ -70,7 +70,8 @@ def values(verb: Verb, targets: Sequence[Target]) -> dict[str, object]:
         return found
     if param.multiple:
         return {param.name: tuple(one.ref for one in targets)}
-    return {param.name: first.ref}
+    at_snapshot = first.kind == "snapshot" and verb.at_snapshots
+    return {param.name: f"{first.parent}@{first.ref}" if at_snapshot else first.ref}
 
 
 def takes_several(verb: Verb) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vmlab_tui.verbs.fork import ForkVm
 from vmlab_tui.verbs.image_make import ImageAdd, ImageBuild
 from vmlab_tui.verbs.images import ImageList, ImageRemove, ImageShow
 from vmlab_tui.verbs.profiles import ProfileCheck, ProfileList, ProfileSchema, ProfileShow
@@ -29,6 +30,7 @@ VERBS: tuple[Verb, ...] = (
     Reboot(),
     Pause(),
     Unpause(),
+    ForkVm(),
     Delete(),
     SnapshotList(),
     SnapshotCreate(),

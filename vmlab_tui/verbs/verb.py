@@ -253,6 +253,8 @@ class Verb:
     """Whether it can lose something, so that there is a preview to confirm."""
     confirms: ClassVar[bool] = False
     """Whether there is a preview to confirm in some cases (it then says what to heed in ``loses``)."""
+    at_snapshots: ClassVar[bool] = False
+    """Whether its VM can be named with one of its snapshots, as ``VM@SNAPSHOT``."""
     long: ClassVar[bool] = False
     """Whether it takes so long that a person wants to watch it, or do something else meanwhile."""
     json: ClassVar[str] = "document"
