@@ -19,6 +19,7 @@ from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.identity import Identity, assume, new_identity
 from vmlab_tui.guests.keys import ensure_user_key, warm_up
+from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.waiting import Stage, wait_ready
 from vmlab_tui.hosts.fork import Origin, copy_disk, define_fork, drop_other_snapshots, origin_of
 from vmlab_tui.hosts.host import Host
@@ -275,12 +276,17 @@ class _Work:
         try:
             self.on_stage("becoming a machine of its own")
             notes = await assume(guest, identity, timeout=self.deadline.part(60))
-            if guest.endpoint == old:  # it keeps its source's host key, and says so
-                write_durably(folder.known_host, old.host_key + "\n")
-                folder.host_key.unlink()
+            keep_pin(folder, guest, old)
             return guest.endpoint, notes
         finally:
             await guest.close()
+
+
+def keep_pin(folder: VmDir, guest: Guest, old: Endpoint) -> None:
+    """Where a guest could not be given a host key of its own (it says so), its pin is its source's."""
+    if guest.endpoint == old:
+        write_durably(folder.known_host, old.host_key + "\n")
+        folder.host_key.unlink(missing_ok=True)
 
 
 def _tail(console: Path) -> str:

@@ -24,6 +24,7 @@ from vmlab_tui.guests.waiting import wait_ready
 from vmlab_tui.hosts.fork import Origin, copy_disk, define_fork, drop_other_snapshots, origin_of
 from vmlab_tui.hosts.model import Power, VmSpec
 from vmlab_tui.lab import templates
+from vmlab_tui.lab.forks import keep_pin
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.budget import make_room
 from vmlab_tui.runs.checkpoints import phase, take
@@ -161,6 +162,7 @@ async def enter(run: RunContext, deadline: Deadline) -> Guest | None:
     run.stage("identity", "host name, host key, machine id, clock")
     for problem in await assume(guest, identity, timeout=deadline.part(60)):
         run.note(f"the guest keeps what it had of where it started: {problem}", level="warn")
+    keep_pin(run.vm, guest, old)
     point(IDENTITY_SET)
     pin.unlink()
     return guest
