@@ -41,13 +41,49 @@ REACHED_ONLY = {
 }
 """Points that a run passes only when its VM is kept."""
 JOURNALED = (
-    "run_created worker_started step_started stage waited intent done removed step_finished check_result"
+    "run_created worker_started step_started stage waited intent done removed step_finished check_result "
+    "checkpoint"
 )
 """Kinds of events whose writing is a sync point that this run passes; with ``ended`` it is over."""
+ONLY_WARM = ("inherited.dropped", "identity.set")
+"""Points of a run that starts from a template."""
+ALSO_WARM = (
+    "lease.written",
+    "overlay.made",
+    "domain.defined",
+    "domain.started",
+    "ssh.ready",
+    "snapshot.made",
+)
 POINTS = sorted(
     [point for point in faults.POINTS if not point.startswith(("journal.", "image.", "fork."))]
     + [f"journal.{kind}" for kind in JOURNALED.split()]
 )
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where the worker of a run dies, and how that run differs from the others."""
+
+    point: str
+    words: tuple[str, ...] = ("--cold",)
+    warm: bool = False
+
+    @property
+    def name(self) -> str:
+        return slug(self.point) + "-warm" * self.warm
+
+
+def cases() -> list[Case]:
+    """Every point in a cold run, and those of a warm start in a warm one."""
+    found = [Case(point, (), warm=True) for point in (*ONLY_WARM, *ALSO_WARM)]
+    for number, point in enumerate(POINTS):
+        if point.startswith("template."):
+            # of such a VM there is none yet
+            found.append(Case(point, ("--cold", "--set", f"vm.memory={193 + number}MiB")))
+        elif point not in ONLY_WARM:
+            found.append(Case(point))
+    return found
 
 
 @dataclass(frozen=True)
@@ -75,12 +111,13 @@ async def look(store: Store) -> World:
     return World(frozenset(mine), frozenset(files), frozenset(f"127.0.0.1:{port}" for port in ports))
 
 
-async def killed_run(store: Store, folder: Path, point: str) -> dict[str, Any]:
-    """Start a run whose worker dies at ``point``; the run as a second process shows it."""
-    words = ["run", str(folder / "profile.yaml"), "--detach", "--json", "--set", f"name={slug(point)}"]
-    keep = REACHED_ONLY.get(point)
-    await vmlab(store, *words, *(["--on-pass", keep] if keep else []), VMLAB_FAULT=f"{point}:kill")
-    (run,) = [one.name for one in store.runs.iterdir() if one.name.startswith(slug(point) + "-2")]
+async def killed_run(store: Store, folder: Path, case: Case) -> dict[str, Any]:
+    """Start a run whose worker dies at the point; the run as a second process shows it."""
+    words = ["run", str(folder / "profile.yaml"), "--detach", "--json", "--set", f"name={case.name}"]
+    keep = REACHED_ONLY.get(case.point)
+    more = [*case.words, *(["--on-pass", keep] if keep else [])]
+    await vmlab(store, *words, *more, VMLAB_FAULT=f"{case.point}:kill")
+    (run,) = [one.name for one in store.runs.iterdir() if one.name.startswith(case.name + "-2")]
     async with asyncio.timeout(180):
         while is_locked(store.run(run) / "lock"):
             await asyncio.sleep(0.2)
@@ -120,9 +157,11 @@ def listed(shown: dict[str, Any]) -> World:
 EMPTY = World(frozenset(), frozenset(), frozenset())
 
 
-async def one_point(store: Store, folder: Path, point: str, then: str) -> str:
+async def one_point(store: Store, folder: Path, case: Case, then: str) -> str:
     """Kill, compare, go on; the complaint, or nothing when all was right."""
-    shown = await killed_run(store, folder, point)
+    shown, point = await killed_run(store, folder, case), case.point
+    if bool(shown["start"]) is not case.warm:
+        return f"{case.name}: the run started from {shown['start']}: {shown['start_reason']}"
     run = shown["run"]
     if shown["status"] != "interrupted":
         return f"{point}: the run is {shown['status']}: the point was not reached, or the worker lived on"
@@ -142,6 +181,8 @@ async def one_point(store: Store, folder: Path, point: str, then: str) -> str:
         await vmlab(store, "runs", "end", run, "--yes")
         after = await show(store, run)
     left = await own_world(store, shown)
+    if (store.templates / f".new-{run}").exists():
+        return f"{point}: after {then} there is an unfinished template"
     return f"{point}: after {then} there is still {left}" if left != EMPTY or after["owns"] else ""
 
 
@@ -156,9 +197,12 @@ async def test_killed_at_every_sync_point(
     (tmp_path / "profile.yaml").write_text(PROFILE.replace("image: tiny", f"image: {tiny_image}"))
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def guarded(point: str) -> str:
-        async with gate:
-            return await one_point(lab_store, tmp_path, point, then)
+    first = await vmlab(lab_store, "run", tmp_path / "profile.yaml", "--set", "name=template")
+    assert first.status == 0, first.err
 
-    complaints = [text for text in await asyncio.gather(*map(guarded, POINTS)) if text]
+    async def guarded(case: Case) -> str:
+        async with gate:
+            return await one_point(lab_store, tmp_path, case, then)
+
+    complaints = [text for text in await asyncio.gather(*map(guarded, cases())) if text]
     assert not complaints, "\n".join(complaints)
