@@ -67,7 +67,7 @@ def _collect_little_and_often() -> None:
     """From here on the collector stops everything for a millisecond now and then instead of for 20 of them:
     what there is by now stays, and is not looked at any more."""
     gc.freeze()
-    gc.set_threshold(2000, 10, 10)
+    gc.set_threshold(2000, 20, 200)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from tests.tui.conftest import lines, opened, text, until
 from vmlab_tui.tui.screens.dialogs import ChoiceDialog, ConfirmDialog, FormDialog, MessageDialog
@@ -165,3 +167,27 @@ async def test_the_commands_really_run_are_told_as_one_would_type_them(lab_dir: 
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
         await until(pilot, lambda: "VM on" in text(app))
+
+
+async def test_a_click_on_a_key_presses_it(lab_dir: Path) -> None:
+    async with opened((120, 40)) as (app, pilot):
+        told = lines(app)[-1]
+        await pilot.click(offset=(told.index("? keys") + 4, 39))
+        await until(pilot, lambda: "Keys that work here" in text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "Keys that work here" not in text(app))
+        await pilot.click(offset=(len(told) + 3, 39))
+        await pilot.pause()
+        assert lines(app)[-1] == told
+
+
+async def test_many_keys_that_wait_are_looked_after_once(lab_dir: Path) -> None:
+    async with opened() as (app, _):
+        before = len(app._timers)
+        for number in range(60):
+            app.post_message(events.Key("up" if number % 2 else "down", None))
+        most = 0
+        while app._under_way or app._message_queue.qsize():
+            most = max(most, len(app._timers))
+            await asyncio.sleep(0)
+        assert most <= before + 1

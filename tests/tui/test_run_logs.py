@@ -19,7 +19,7 @@ from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
 from vmlab_tui.tui.screens.run_panes import told
 from vmlab_tui.tui.screens.runs import RunsArea
-from vmlab_tui.tui.widgets.keyline import Key
+from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
 
@@ -38,7 +38,7 @@ def cursor(screen: RunScreen) -> str:
 
 def keys(screen: RunScreen) -> set[str]:
     """The keys that the last line offers."""
-    return {key._key for key in screen.query(Key)}
+    return {key for key, _ in screen.query_one(KeyLine).keys}
 
 
 def end(screen: RunScreen) -> str:

@@ -23,7 +23,7 @@ from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_secrets import SecretsDialog
 from vmlab_tui.tui.screens.runs import RunsArea
-from vmlab_tui.tui.widgets.keyline import Key
+from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
 
@@ -42,7 +42,7 @@ def cursor(screen: RunScreen) -> str:
 
 def keys(screen: RunScreen) -> set[str]:
     """The keys that the last line offers."""
-    return {key._key for key in screen.query(Key)}
+    return {key for key, _ in screen.query_one(KeyLine).keys}
 
 
 def end(screen: RunScreen) -> str:

@@ -8,6 +8,7 @@ what was typed after it, ``ctrl+s`` reads a field before the letters are in it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 
@@ -15,6 +16,7 @@ from textual import events
 from textual.app import App, ScreenStackError
 from textual.message import Message
 from textual.message_pump import MessagePump
+from textual.timer import Timer
 
 _ROUNDS = 2
 """Ways from the focused widget up to the app: the key's own, and the one of what its action sent (a value has
@@ -48,6 +50,7 @@ class OrderedKeys(App[None]):
         self._under_way = False
         self._asked: MessagePump | None = None
         self._since = 0.0
+        self._looking: Timer | None = None
 
     async def on_event(self, event: events.Event) -> None:
         if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
@@ -64,8 +67,7 @@ class OrderedKeys(App[None]):
             return
         self._held.append(event)
         if self._under_way:
-            if len(self._held) == 1:
-                self.set_timer(0.02, self._look)
+            self._look_later()
         elif self._top() is not None and self.focused is None:
             self._send(1)  # a screen that has just come knows only soon which of its widgets has the focus
         else:
@@ -84,8 +86,6 @@ class OrderedKeys(App[None]):
             self._repeated = event.key if isinstance(event, events.Key) and event.key in _REPEATED else ""
             await super().on_event(event)
             self._send(_ROUNDS)
-            if self._held:
-                self.set_timer(0.02, self._look)
 
     def _send(self, rounds: int) -> None:
         self._turn += 1
@@ -103,16 +103,31 @@ class OrderedKeys(App[None]):
             return
         if message.rounds > 1:
             self._pass_on(message.rounds - 1)
-        else:
-            await self._next()
+            return
+        if not self._held:
+            self._paint()
+        await self._next()
+
+    def _paint(self) -> None:
+        """Draw at once what the last key has changed. Textual would do it when its clock ticks next, which is
+        up to 25 ms later if something else has just been drawn."""
+        with contextlib.suppress(ScreenStackError):
+            screen = self.screen
+            with screen._context():
+                screen._on_timer_update()
+
+    def _look_later(self) -> None:
+        if self._looking is None:
+            self._looking = self.set_timer(0.02, self._look)
 
     async def _look(self) -> None:
         """Go on where the widget that was asked is gone, or does not answer."""
+        self._looking = None
         if not self._held or not self._under_way:
             return
         gone = self._asked is None or not self._asked.is_attached or not self._asked.is_running
         if gone or time.monotonic() - self._since > _LONGEST:
             self._turn += 1
             await self._next()
-        else:
-            self.set_timer(0.02, self._look)
+        if self._held:
+            self._look_later()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual import events
-from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 NAMES = {
     "space": "space",
@@ -44,35 +44,33 @@ def typing(screen: Screen[object]) -> bool:
     return isinstance(screen.focused, Input)
 
 
-class Key(Static):
-    """A key and what it does; a click presses it."""
-
-    def __init__(self, key: str, label: str) -> None:
-        super().__init__(Content.assemble((shown_key(key), "bold $text-accent"), f" {label} "))
-        self._key = key.split(",", maxsplit=1)[0]
-
-    def on_click(self, event: events.Click) -> None:
-        event.stop()
-        self.app.simulate_key(self._key)
-
-
 class KeyLine(Widget):
-    """Reads the bindings that are active on the screen and follows them."""
+    """Reads the bindings that are active on the screen and follows them; a click on a key presses it."""
 
     DEFAULT_CSS = """
-    KeyLine {
-        height: 1; layout: horizontal; background: $panel; color: $text; dock: bottom; padding: 0 1;
-        Key { width: auto; }
-    }
+    KeyLine { height: 1; background: $panel; color: $text; dock: bottom; padding: 0 1; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._keys: list[tuple[str, str]] = []
+        self.keys: list[tuple[str, str]] = []
+        """(key, what it does) of those that are shown."""
 
-    def compose(self) -> ComposeResult:
-        for key, label in self._keys:
-            yield Key(key, label)
+    def render(self) -> Content:
+        # one text, not a widget to a key: they change with nearly every row that the cursor comes to
+        told = [
+            Content.assemble((shown_key(key), "bold $text-accent"), f" {word} ") for key, word in self.keys
+        ]
+        return Content("").join(told)
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()
+        at = event.x - self.gutter.left
+        for key, word in self.keys:
+            at -= cell_len(f"{shown_key(key)} {word} ")
+            if at < 0:
+                self.app.simulate_key(key.split(",", maxsplit=1)[0])
+                return
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
@@ -85,9 +83,9 @@ class KeyLine(Widget):
         if not screen.app.app_focus or screen is not self.screen:
             return
         keys = self._fitting(screen)
-        if keys != self._keys:
-            self._keys = keys
-            self.refresh(recompose=True)
+        if keys != self.keys:
+            self.keys = keys
+            self.refresh()
 
     def _fitting(self, screen: Screen[object]) -> list[tuple[str, str]]:
         types = typing(screen)
