@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,12 @@ class Figure:
         if self.goal is None:
             return True
         return self.median >= self.goal if self.at_least else self.median <= self.goal
+
+
+def condition() -> str:
+    """The machine: processors, and who reaps the QEMU that libvirt waits for (half of a revert, if slow)."""
+    init = Path("/run/systemd/system").is_dir() or not shutil.which("tini")
+    return f"{os.cpu_count()} CPUs, libvirtd under {'init' if init else 'a sub-reaper'}"
 
 
 def show(bench: str, condition: str, figures: list[Figure], *, as_json: bool) -> int:

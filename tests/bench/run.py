@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.figures import Figure, show
+from tests.bench.figures import Figure, condition, show
 from vmlab_tui.base.paths import shipped
 from vmlab_tui.images.store import get_image, image_file
 from vmlab_tui.lab.context import open_lab
@@ -94,14 +92,7 @@ def main() -> int:
         ),
         *(Figure(f"  vmlab waited for {on}", tuple(values), "s") for on, values in sorted(waits.items())),
     ]
-    reaper = (
-        "libvirtd under a sub-reaper" if shutil.which("tini") and not _systemd() else "libvirtd under init"
-    )
-    return show("run", f"{os.cpu_count()} CPUs, {reaper}", figures, as_json=options.json)
-
-
-def _systemd() -> bool:
-    return Path("/run/systemd/system").is_dir()
+    return show("run", condition(), figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
@@ -11,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.widgets import Static
 
 from vmlab_tui.base.errors import LabError
@@ -151,7 +153,8 @@ class RunScreen(VerbScreen):
 
     def _tick(self) -> None:
         if self.view and self.view.live:
-            self._show_steps()
+            with suppress(NoMatches):  # when the screen goes, its widgets go before its timer
+                self._show_steps()
 
     def _head(self) -> None:
         from vmlab_tui.tui.runview import head
