@@ -1,6 +1,6 @@
 """Pictures of screens: the SVG that Textual exports, made the same everywhere, against a golden file.
 
-``UPDATE_GOLDEN=1`` writes the golden files instead of comparing with them.
+``UPDATE_GOLDEN=1`` writes the golden files instead of comparing with them, see :data:`COMMAND`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
+from fcntl import LOCK_EX, flock
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 from rich.cells import cell_len
@@ -27,13 +27,16 @@ from tests.tui.conftest import text
 from vmlab_tui.tui.app import LabApp
 
 GOLDEN = Path(__file__).parent / "golden"
+COMMAND = "UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/tui/test_snapshots.py"
+"""What makes the golden pictures anew; git shows what has changed, and keeps it."""
+UPDATING = os.environ.get("UPDATE_GOLDEN") == "1"
 NOW = datetime(2026, 1, 2, 13, 14, 15, tzinfo=UTC)
 _CELL, _LINE = 12.2, 24.4
 """Width and height of a character in the pictures that Rich draws."""
-_FOLDER = "/tmp/vmlab-snapshot"
+_FOLDER = Path("/tmp/vmlab-snapshot")
+"""The same for everybody: paths are on the screen, cut to what fits. One test at a time has it."""
 _FONTS = re.compile(r"\s*@font-face \{.*?\}", re.S)
 _CLIPS = re.compile(r'<clipPath id="[^"]*-line-\d+">.*?</clipPath>\s*', re.S)
-_RANDOM = re.compile(r"/tmp/vmlab-[a-z0-9_]{1,8}")
 _TEXT = re.compile(r'<text class="([^"]*)" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', re.S)
 
 
@@ -48,7 +51,7 @@ class Frozen(datetime):
 
 @contextmanager
 def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Time stands for all that is shown; gives a folder whose path is as long everywhere."""
+    """Time stands for all that is shown, and nothing of the environment counts; gives the folder."""
     import vmlab_tui.journal.events
     import vmlab_tui.lab.chains
     import vmlab_tui.lab.inventory
@@ -70,21 +73,30 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(vmlab_tui.journal.events, "now", lambda: "2026-01-02T13:13:45.000Z")
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    folder = Path(mkdtemp(prefix="vmlab-", dir="/tmp"))
+    for name in [name for name in os.environ if name.startswith(("TEXTUAL", "VMLAB_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    for name in ("CI", "NO_COLOR", "FORCE_COLOR", "COLORTERM", "PAGER", "EDITOR", "VISUAL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
     try:
-        yield folder
+        with _FOLDER.with_suffix(".lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            shutil.rmtree(_FOLDER, ignore_errors=True)
+            _FOLDER.mkdir(mode=0o700)
+            try:
+                yield _FOLDER
+            finally:
+                shutil.rmtree(_FOLDER)
     finally:
-        shutil.rmtree(folder)
         monkeypatch.undo()
         time.tzset()
 
 
 def normal(svg: str) -> str:
-    """Without fonts that a viewer would fetch, random names, and what only cuts off what nobody sees."""
+    """Without fonts that a viewer would fetch, and what only cuts off what nobody sees."""
     svg = _CLIPS.sub("", _FONTS.sub("", svg))
     svg = re.sub(r' clip-path="url\(#[^)]*-line-\d+\)"', "", svg)
     svg = re.sub(r"terminal-\d+", "t", svg)
-    svg = _RANDOM.sub(lambda found: _FOLDER[: len(found[0])], svg)
     return "\n".join(line.rstrip() for line in svg.splitlines() if line.strip()) + "\n"
 
 
@@ -129,10 +141,13 @@ async def picture(app: LabApp, pilot: Pilot[None]) -> str:
 def compare(svg: str, name: str, folder: Path) -> None:
     """Fail with the lines that differ from the golden file; the new picture is put into ``folder``."""
     golden = GOLDEN / f"{name}.svg"
-    if os.environ.get("UPDATE_GOLDEN") == "1":
+    if UPDATING:
+        GOLDEN.mkdir(exist_ok=True)
         golden.write_text(svg, encoding="utf-8")
         return
-    before = golden.read_text(encoding="utf-8") if golden.exists() else ""
+    if not golden.exists():
+        pytest.fail(f"there is no golden picture {name}; this makes it:\n  {COMMAND}", pytrace=False)
+    before = golden.read_text(encoding="utf-8")
     if svg == before:
         return
     new = folder / f"{name}.svg"
@@ -140,9 +155,8 @@ def compare(svg: str, name: str, folder: Path) -> None:
     told = _difference(words, before, svg) or ["the text is the same, colours or places differ:"]
     if len(told) == 1:
         told += _difference(str.splitlines, before, svg)[:20]
-    pytest.fail(
-        f"{name} looks different (UPDATE_GOLDEN=1 takes it); now: {new}\n" + "\n".join(told), pytrace=False
-    )
+    lines = [f"{name} looks different; now: {new}", *told, "if it should, this takes it:", f"  {COMMAND}"]
+    pytest.fail("\n".join(lines), pytrace=False)
 
 
 def _difference(parts: Callable[[str], list[str]], before: str, after: str) -> list[str]:

@@ -18,7 +18,7 @@ from tests.runs import samples
 from tests.tui import run_samples, snapshots
 from tests.tui.conftest import opened, opened_run, until
 from tests.tui.run_samples import MadeRun
-from tests.tui.snapshots import compare, picture, sees
+from tests.tui.snapshots import COMMAND, GOLDEN, UPDATING, compare, picture, sees
 from tests.tui.test_images import put
 from vmlab_tui.base import commands
 from vmlab_tui.base.errors import LabError
@@ -33,8 +33,7 @@ from vmlab_tui.tui.widgets.rows import Rows
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Verb
 
 pytestmark = pytest.mark.skipif(
-    not (os.environ.get("VMLAB_PICTURES") or os.environ.get("UPDATE_GOLDEN")),
-    reason="pictures are compared when VMLAB_PICTURES=1 asks for it: not yet shown to be the same everywhere",
+    not (GOLDEN.exists() or UPDATING), reason=f"no golden pictures are kept yet; this makes them: {COMMAND}"
 )
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
@@ -457,3 +456,14 @@ async def test_a_failed_run_in_a_theme(world: World, theme: str, tmp_path: Path)
 async def test_a_failed_run_without_colours(world: World, tmp_path: Path) -> None:
     world.patch.setenv("NO_COLOR", "1")
     compare(await shown(world, "run-failed", (120, 40)), "run-failed-no-color", tmp_path)
+
+
+def test_no_picture_is_left_of_a_scene_that_is_gone() -> None:
+    known = {f"{scene}-{size}.svg" for scene in SCENES for size in SIZES}
+    known |= {f"run-failed-{kind}.svg" for kind in ("light", "ansi", "no-color")}
+    left = [path for path in GOLDEN.iterdir() if path.name not in known]
+    if UPDATING:
+        for path in left:
+            path.unlink()
+        left = []
+    assert not left, f"these belong to no scene: {left}; this takes them away:\n  {COMMAND}"
