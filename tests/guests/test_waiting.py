@@ -19,7 +19,8 @@ from vmlab_tui.guests import waiting
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key
 from vmlab_tui.guests.ssh import AuthError, HostKeyError
-from vmlab_tui.guests.waiting import Died, NotReady, Stage, boot_id, wait_ready, while_alive
+from vmlab_tui.guests.stage import Stage
+from vmlab_tui.guests.waiting import Died, NotReady, boot_id, wait_ready, while_alive
 
 
 class Watch:

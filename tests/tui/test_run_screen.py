@@ -16,9 +16,8 @@ from tests.tui.conftest import lines, opened_run, text, until
 from tests.tui.run_samples import UNTIL, MadeRun
 from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.units import span
-from vmlab_tui.guests.waiting import Stage
+from vmlab_tui.guests.stage import SHORT, Stage
 from vmlab_tui.tui.app import LabApp
-from vmlab_tui.tui.runview import WAITING
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_secrets import SecretsDialog
@@ -193,7 +192,7 @@ async def test_waiting_for_ssh_is_told_in_words_and_shows_the_console(made: Made
 
 
 def test_every_stage_of_the_wait_for_ssh_has_its_words() -> None:
-    assert set(WAITING) == {"", *map(str, Stage)} - {Stage.CLOUD_INIT}  # which has a step of its own
+    assert set(SHORT) == {"", *map(str, Stage)} - {Stage.CLOUD_INIT}  # which has a step of its own
 
 
 async def test_checks_stand_below_their_step_with_what_they_found(made: MadeRun) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.tui.conftest import opened, text, until
+from tests.tui.conftest import lines, opened, text, until
 from tests.tui.run_samples import UNTIL, MadeRun
+from vmlab_tui.tui.screens.runs import RunsArea
 from vmlab_tui.tui.widgets.rows import Column, Rows, _share
 
 
@@ -54,6 +55,21 @@ async def test_a_wide_list_tells_profile_step_and_what_has_become_of_the_vm(made
         made.work()
         made.end("failed", 1, "kept", UNTIL)
         await until(pilot, lambda: row().endswith(" kept"))
+
+
+async def test_keys_are_those_that_the_run_under_the_cursor_can_take(made: MadeRun) -> None:
+    made.steps(1, 9)
+    made.begin(10)
+    async with opened((120, 30)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "s ssh" in lines(app)[-1] and "X end" in lines(app)[-1])
+        made.finish(10)
+        made.end("passed", 0, "destroyed")
+        await until(pilot, lambda: "s ssh" not in lines(app)[-1])
+        assert "X end" not in lines(app)[-1] and "n run" in lines(app)[-1]
+        await pilot.press("s", "X")
+        await pilot.pause()
+        assert isinstance(app.screen, RunsArea)
 
 
 def test_sharing_the_width() -> None:

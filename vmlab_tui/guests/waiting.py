@@ -12,7 +12,6 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeVar
 
 from vmlab_tui.base.deadlines import Deadline
@@ -20,27 +19,8 @@ from vmlab_tui.base.errors import DeadlineError, LabError
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.ssh import AuthError, ConnectError, Guest, HostKeyError, dial
+from vmlab_tui.guests.stage import MEANING, Stage
 
-
-class Stage(StrEnum):
-    """How far a guest has come, in order."""
-
-    QEMU = "qemu"
-    CONSOLE = "console"
-    PORT = "port"
-    BANNER = "banner"
-    AUTHENTICATED = "authenticated"
-    CLOUD_INIT = "cloud-init"
-
-
-MEANING = {
-    Stage.QEMU: "QEMU runs, but nothing has appeared on the console",
-    Stage.CONSOLE: "the console shows output, but the SSH port does not accept connections",
-    Stage.PORT: "the port accepts connections (as QEMU's forward always does), but no SSH server answers",
-    Stage.BANNER: "an SSH server answers, but logging in does not work",
-    Stage.AUTHENTICATED: "logged in",
-    Stage.CLOUD_INIT: "logged in, cloud-init is at work",
-}
 _ORDER = list(Stage)
 
 OnStage = Callable[[Stage, str], None]

@@ -20,7 +20,8 @@ from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.identity import Identity, assume, new_identity
 from vmlab_tui.guests.keys import ensure_user_key, warm_up
 from vmlab_tui.guests.ssh import Guest
-from vmlab_tui.guests.waiting import Stage, wait_ready
+from vmlab_tui.guests.stage import Stage
+from vmlab_tui.guests.waiting import wait_ready
 from vmlab_tui.hosts.fork import Origin, copy_disk, define_fork, drop_other_snapshots, origin_of
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Accel, Forward, Mark, Power, VmSpec

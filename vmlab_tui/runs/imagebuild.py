@@ -21,6 +21,7 @@ from vmlab_tui.base.units import duration, size
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key
 from vmlab_tui.guests.ssh import Guest
+from vmlab_tui.guests.stage import SHORT, Stage
 from vmlab_tui.guests.waiting import wait_ready
 from vmlab_tui.hosts.accel import choose_accel
 from vmlab_tui.hosts.console import ConsoleTail
@@ -160,9 +161,10 @@ async def _prove(
         async def alive() -> bool:
             return await host.power(spec.uuid) in (Power.ON, Power.PAUSED)
 
-        guest = await wait_ready(
-            endpoint, deadline, lambda stage, detail: said(f"boot: {stage}", detail), tail.text, alive
-        )
+        def came_to(stage: Stage, detail: str) -> None:
+            said(f"boot: {SHORT[stage]}", detail)
+
+        guest = await wait_ready(endpoint, deadline, came_to, tail.text, alive)
         until_ssh = time.monotonic() - begun
         async with guest:
             await _check_guest(guest, deadline)

@@ -21,7 +21,8 @@ from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key, warm_up
 from vmlab_tui.guests.ssh import Guest
-from vmlab_tui.guests.waiting import Stage, wait_ready, while_alive
+from vmlab_tui.guests.stage import Stage
+from vmlab_tui.guests.waiting import wait_ready, while_alive
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.seed import SeedSpec, write_seed

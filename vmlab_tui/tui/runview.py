@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration, span
+from vmlab_tui.guests.stage import SHORT
 from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.rows import Cell, Row
 from vmlab_tui.verbs.words import left, local, moment
@@ -39,15 +40,6 @@ _CHECKS = {
     "skipped": ("skip", "dim"),
 }
 _TONES = {"passed": "good", "failed": "bad", "error": "bad", "interrupted": "warn", "paused": "warn"}
-WAITING = {
-    "": "waiting for SSH",
-    "qemu": "QEMU runs, nothing on the console yet",
-    "console": "the guest boots, its SSH port is closed",
-    "port": "port open, waiting for the SSH banner",
-    "banner": "SSH answers, logging in",
-    "authenticated": "logged in",
-}
-"""What the stages of the step that waits for SSH mean, short enough for one line."""
 _TAIL = 1 << 14
 _BAR = 12
 
@@ -206,8 +198,8 @@ def _doing(view: RunView, step: StepState) -> str:
     """The stage in words; of a wait for the guest also how long it may take."""
     planned = view.plan.step(step.number) if 1 <= step.number <= len(view.plan.steps) else None
     told = clean_line(f"{step.stage}: {step.stage_detail}" if step.stage_detail else step.stage)
-    if planned and planned.kind == "ssh" and step.stage in WAITING:
-        told = WAITING[step.stage]
+    if planned and planned.kind == "ssh" and step.stage in SHORT:
+        told = SHORT[step.stage]
     elif planned and planned.kind == "cloud-init":
         told = f"cloud-init is at work: {told}" if told else "waiting for cloud-init"
     else:

@@ -120,6 +120,7 @@ class OfferingArea(AreaScreen):
 
     DEFAULT_CSS = """
     OfferingArea.-offer Horizontal { display: none; }
+    OfferingArea.-offer Offer { border-bottom: none; }
     """
 
     def on_mount(self) -> None:

@@ -17,6 +17,7 @@ from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
 
 if TYPE_CHECKING:
     from vmlab_tui.runs.client import RunView
+    from vmlab_tui.verbs.verb import Verb
 
 _TONES = {"passed": "good", "failed": "bad", "error": "bad", "interrupted": "warn", "paused": "warn"}
 
@@ -58,6 +59,20 @@ class RunsArea(OfferingArea):
     @staticmethod
     def _target(row: Row) -> Target:
         return Target("run", row.key, row.cells[0].text, state=row.cells[1].text)
+
+    def _verb(self, area: str, key: str) -> Verb | None:
+        """Only what one of the chosen runs can still be asked for: there is no SSH into a VM that is gone."""
+        from vmlab_tui.tui.runview import possible
+
+        verb = super()._verb(area, key)
+        keys = {row.key for row in self.query_one(Rows).chosen}
+        views = [view for view in self.app.hub.runs or () if view.run_id in keys]
+        if verb is None or not views or any(possible(view, verb.id) for view in views):
+            return verb
+        return None
+
+    def on_rows_moved(self) -> None:
+        self.refresh_bindings()
 
     async def on_rows_opened(self, event: Rows.Opened) -> None:
         if event.row:
