@@ -1,0 +1,258 @@
+"""Reachability and plans over random graphs: what is needed, foreign or unknown never goes.
+
+``VMLAB_EXAMPLES=10000`` for the long run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vmlab_tui.lab.cleanup import CLASSES, Limits, after, back, choose, make_plan, undo_order
+from vmlab_tui.lab.graph import Key
+from vmlab_tui.lab.proof import explain, reason
+from vmlab_tui.lab.reach import Action, Blind, Edge, Fate, Thing, World, judge
+
+MANY = settings(
+    max_examples=int(os.environ.get("VMLAB_EXAMPLES", "500")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def key(number: int) -> Key:
+    return ("vm", str(number))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Chains, shared bases, circles, names of what is missing, things in the trash, unsearchable parts."""
+    count = draw(st.integers(1, 14))
+    things = {}
+    for number in range(count):
+        claimed = draw(st.integers(0, 4)) > 0
+        trash = draw(st.integers(0, 5)) == 0
+        action = Action.EMPTY if trash else draw(st.sampled_from([Action.TRASH] * 5 + [Action.STOP]))
+        things[key(number)] = Thing(
+            key(number),
+            f"t{number}",
+            rule="dead-run" if claimed else "",
+            why="its run is gone",
+            root=draw(st.sampled_from(["", "", "", "", "lease alive"])),
+            ours=draw(st.integers(0, 5)) > 0,
+            trash=trash,
+            action=action,
+            paths=("/x",) if draw(st.booleans()) else (),
+            frees=draw(st.integers(0, 100)),
+        )
+    ends = st.integers(0, count + 1)  # the last two name what does not exist
+    pairs = draw(st.lists(st.tuples(st.integers(0, count - 1), ends), max_size=2 * count))
+    if draw(st.booleans()):  # most labs have no circles
+        pairs = [(user, used) for user, used in pairs if user < used]
+    blinds = draw(
+        st.lists(
+            st.one_of(st.none(), st.frozensets(st.integers(0, count - 1).map(key), max_size=3)), max_size=2
+        )
+        if draw(st.integers(0, 2)) == 0
+        else st.just([])
+    )
+    return World(
+        things,
+        tuple(Edge(key(user), key(used), "backing file") for user, used in pairs),
+        tuple(Blind("x", "y", hides) for hides in blinds),
+    )
+
+
+def everything(world: World) -> frozenset[Key]:
+    return choose(judge(world), CLASSES)
+
+
+def stays_by_force(world: World) -> set[Key]:
+    """By brute force: what must not go, from the words of the rules rather than by the code under test."""
+    fixed = {one for one, thing in world.things.items() if thing.root or not thing.rule or not thing.ours}
+    for blind in world.blinds:
+        for one, thing in world.things.items():
+            if blind.hides is None and thing.paths and thing.action in (Action.TRASH, Action.EMPTY):
+                fixed.add(one)
+            if blind.hides is not None and one in blind.hides:
+                fixed.add(one)
+    held = set(fixed) | {one for one, thing in world.things.items() if thing.action is Action.STOP}
+    needed = set(fixed)
+    changed = True
+    while changed:
+        changed = False
+        for edge in world.edges:
+            used = world.things.get(edge.used)
+            if used is None or edge.user not in held or edge.used in needed:
+                continue
+            if used.trash or not world.things[edge.user].trash:
+                needed.add(edge.used)
+                held.add(edge.used)
+                changed = True
+    return needed
+
+
+@given(worlds())
+@MANY
+def test_nothing_reachable_foreign_or_unprovable_is_ever_planned(world: World) -> None:
+    plan = make_plan(judge(world), everything(world))
+    assert not {item.key for item in plan.items} & stays_by_force(world)
+
+
+@given(worlds())
+@MANY
+def test_all_that_nothing_needs_is_planned_unless_it_goes_in_circles(world: World) -> None:
+    free = set(world.things) - stays_by_force(world)
+    planned = {item.key for item in make_plan(judge(world), everything(world)).items}
+    for one in free - planned:
+        assert any(_reaches_itself(world, above) for above in [one, *_above(world, one)])
+
+
+def _above(world: World, start: Key) -> Iterator[Key]:
+    seen, waiting = {start}, [start]
+    while waiting:
+        at = waiting.pop()
+        for edge in world.used_by.get(at, ()):
+            if edge.user not in seen:
+                seen.add(edge.user)
+                waiting.append(edge.user)
+                yield edge.user
+
+
+def _reaches_itself(world: World, start: Key) -> bool:
+    return any(start in _below(world, edge.used) for edge in world.uses.get(start, ()) if edge.used != start)
+
+
+def _below(world: World, start: Key) -> set[Key]:
+    seen: set[Key] = set()
+    waiting = [start]
+    while waiting:
+        for edge in world.uses.get(waiting.pop(), ()):
+            if edge.used not in seen:
+                seen.add(edge.used)
+                waiting.append(edge.used)
+    return seen
+
+
+@given(worlds(), st.data())
+@MANY
+def test_no_prefix_of_any_plan_leaves_a_new_dangling_reference(world: World, data: st.DataObject) -> None:
+    found = everything(world)
+    chosen = data.draw(st.frozensets(st.sampled_from(sorted(found)))) if found else frozenset()
+    plan = make_plan(judge(world), chosen)
+    before = world.dangling()
+    at = world
+    for item in plan.items:
+        at = after(at, item.thing)
+        assert at.dangling() <= before
+    assert {item.key for item in plan.items} <= chosen
+
+
+@given(worlds(), st.data())
+@MANY
+def test_undo_restores_the_graph(world: World, data: st.DataObject) -> None:
+    found = everything(world)
+    chosen = data.draw(st.frozensets(st.sampled_from(sorted(found)))) if found else frozenset()
+    plan = make_plan(judge(world), chosen)
+    moved = [item.thing for item in plan.items if item.thing.action is Action.TRASH]
+    at = world
+    for thing in moved:
+        at = after(at, thing)
+    before = world.dangling()
+    there = set(world.things) - {thing.key for thing in moved}
+    for one in undo_order(at, [thing.key for thing in moved]):
+        if one in there:
+            continue  # lay in the trash before: brought along because it is needed
+        at = back(at, one, world.things)
+        assert at.dangling() <= before
+    assert at == world
+
+
+@given(worlds())
+@MANY
+def test_every_verdict_can_be_told(world: World) -> None:
+    judgement = judge(world)
+    assert set(judgement.verdicts) == set(world.things)
+    for one, verdict in judgement.verdicts.items():
+        assert reason(judgement, one)
+        assert explain(judgement, one)
+        if verdict.path:  # the chain is one of the graph's own, up to something that stands for itself
+            steps = [one, *(user for user, _ in verdict.path)]
+            for used, user in pairwise(steps):
+                assert any(edge.used == used for edge in world.uses[user])
+
+
+# -- by hand ---------------------------------------------------------------------------------------
+
+
+def small(*edges: tuple[int, int], **roots: str) -> World:
+    things = {
+        key(n): Thing(key(n), f"t{n}", "dead-run", "it is dead", roots.get(f"r{n}", ""), ours=True, frees=10)
+        for n in range(4)
+    }
+    return World(things, tuple(Edge(key(a), key(b), "backing file") for a, b in edges), total=100)
+
+
+def planned(world: World, limits: Limits | None = None) -> list[str]:
+    return [item.thing.name for item in make_plan(judge(world), everything(world), limits).items]
+
+
+def test_users_go_before_what_they_use() -> None:
+    assert planned(small((0, 1), (1, 2), (3, 2))) == ["t0", "t3", "t1", "t2"]
+
+
+def test_one_live_user_at_the_far_end_keeps_the_whole_chain() -> None:
+    world = small((0, 1), (1, 2), r0="its lease is alive")
+    judgement = judge(world)
+    assert planned(world) == ["t3"]
+    verdict = judgement.verdicts[key(2)]
+    assert verdict.fate is Fate.KEPT
+    assert [user for user, _ in verdict.path] == [key(1), key(0)]
+    assert verdict.why == "its lease is alive"
+
+
+def test_what_stands_in_a_circle_or_below_one_is_left_alone() -> None:
+    world = small((0, 1), (1, 0), (1, 2))
+    assert planned(world) == ["t3"]
+    assert judge(world).verdicts[key(0)].fate is Fate.UNPROVABLE
+
+
+def test_a_chosen_base_stays_while_a_user_that_was_not_chosen_stays() -> None:
+    plan = make_plan(judge(small((0, 1))), [key(1)])
+    assert not plan.items
+    assert plan.skipped[0][1] == "t0 needs it (backing file) and stays"
+
+
+def test_a_base_may_follow_its_users_into_the_trash_but_is_not_deleted_before_them() -> None:
+    world = small((0, 1))
+    world = after(world, world.things[key(0)])
+    assert "t1" in planned(world)
+    for number in (0, 1):
+        thing = replace(world.things[key(number)], trash=True, action=Action.EMPTY, rule="trash")
+        world = replace(world, things={**world.things, key(number): thing})
+    assert not make_plan(judge(world), [key(1)]).items
+    assert [item.thing.name for item in make_plan(judge(world), [key(1), key(0)]).items] == ["t0", "t1"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [(Limits(3, 1.0), "4 things would go"), (Limits(100, 0.3), "40 % of the store"), (Limits(4, 0.4), "")],
+)
+def test_a_plan_beyond_its_bounds_says_so(limits: Limits, says: str) -> None:
+    over = make_plan(judge(small()), everything(small()), limits).over
+    assert says in over
+    assert bool(says) == bool(over)
+
+
+def test_age_is_asked_for_and_an_unknown_age_counts_as_young() -> None:
+    world = small()
+    old = replace(world.things[key(0)], since=100.0)
+    young = replace(world.things[key(1)], since=900.0)
+    world = replace(world, things={**world.things, key(0): old, key(1): young})
+    assert choose(judge(world), older_than=500, now=1000) == {key(0)}
