@@ -52,6 +52,8 @@ class Header:
     backing_name: bytes | None = None
     """The backing file's name as it is written there: to follow, never to show."""
     data_file: str | None = None
+    data_name: bytes | None = None
+    """The external data file's name as it is written there: to follow, never to show."""
     encrypted: bool = False
     snapshots: int = 0
     dirty: bool = False
@@ -124,10 +126,8 @@ def inspect(path: Path) -> Header:
     once, or a qcow2 header that is cut off, contradicts itself, or uses features that we do not know.
     """
     with _open(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(_HEAD)
-        file.seek(max(0, size - 512))
-        look = _Look(head, file.read(512), size)
+        look = _look(file)
+        head, size = look.head, look.size
         found = [name for name, matches in _FORMATS.items() if matches(look)]
         if not found:
             raise BadImage(
@@ -147,6 +147,23 @@ def inspect(path: Path) -> Header:
     if size % 512:
         raise BadImage(f"{path}: {size} bytes are not whole sectors: cut off?", hint="fetch it again")
     return Header("raw", size, size)
+
+
+def formats_of(path: Path) -> tuple[list[str], bytes]:
+    """The formats that a file could be by its content, and its first bytes.
+
+    Raises BadImage for what cannot be opened or is no plain file.
+    """
+    with _open(path) as file:
+        look = _look(file)
+        return [name for name, matches in _FORMATS.items() if matches(look)], look.head
+
+
+def _look(file: BinaryIO) -> _Look:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(_HEAD)
+    file.seek(max(0, size - 512))
+    return _Look(head, file.read(512), size)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -225,6 +242,7 @@ def _qcow2(path: Path, head: bytes, size: int) -> Header:
         backing_name=backing,
         backing_format=clean_line(form) if form is not None else None,
         data_file=data_file,
+        data_name=extensions.get(_EXT_DATA_FILE) if data_file is not None else None,
         encrypted=bool(crypt),
         snapshots=snapshots,
         dirty=bool(incompatible & _DIRTY),

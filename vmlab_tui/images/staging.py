@@ -44,10 +44,15 @@ def sweep(root: Path) -> list[Path]:
     """Remove the folders whose owner is dead, as its lock proves; returns them. Call with ``.sweep`` held."""
     gone = []
     for folder in sorted(root.iterdir()):
-        if folder.is_dir() and not folder.is_symlink() and not is_locked(folder / _LOCK):
+        if folder.is_dir() and not folder.is_symlink() and not is_owned(folder):
             _remove(folder)
             gone.append(folder)
     return gone
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether the process that made the folder lives, as its lock proves."""
+    return is_locked(folder / _LOCK)
 
 
 def mounts_below(folder: Path) -> list[str]:

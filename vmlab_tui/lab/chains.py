@@ -131,7 +131,7 @@ class ChainReader:
         if form == "qcow2" and header.format != "qcow2":
             problem = f"it should be qcow2 and is {header.format}"
         elif header.backing_name is not None:
-            backing = _file_named(header.backing_name, path)
+            backing = file_named(header.backing_name, path)
             if backing is None:
                 problem = f"it stands on something that is not a file: {header.backing}"
         node = DiskNode(shown, header.format, header.virtual_size, used, problem)
@@ -152,7 +152,7 @@ def _with(node: DiskNode, problem: str) -> DiskNode:
     return DiskNode(node.path, node.format, node.virtual, node.used, problem)
 
 
-def _file_named(raw: bytes, above: str) -> str | None:
+def file_named(raw: bytes, above: str) -> str | None:
     """The path that a backing file's name means in the file ``above``; None if it is no file's."""
     name = os.fsdecode(raw)
     if re.match(r"[^:/]*:", name):  # as QEMU tells a protocol from a path

@@ -58,6 +58,8 @@ class Lease(BaseModel):
     ports: tuple[PortLease, ...] = ()
     forked_from: ForkedFrom | None = None
     """A fork has no run: ``run_id`` is then a name of its own without a directory."""
+    adopted: tuple[str, ...] = ()
+    """Files outside the VM's directory that are its own since it was adopted."""
 
     def port(self, name: str) -> int | None:
         """The port on 127.0.0.1 that was reserved under ``name``."""
@@ -97,6 +99,12 @@ def keep(store: Store, uuid: str, seconds: float) -> str:
     lease = read_lease(store.vm(uuid))
     write_lease(store, lease.model_copy(update={"expires": until, "keep": True}))
     return until
+
+
+def keep_for_good(store: Store, uuid: str) -> None:
+    """Keep a VM until somebody says otherwise. Raises LabError as :func:`read_lease`."""
+    lease = read_lease(store.vm(uuid))
+    write_lease(store, lease.model_copy(update={"expires": None, "keep": True}))
 
 
 def read_lease(folder: Path) -> Lease:

@@ -89,3 +89,11 @@ def release(store: Store, uuid: str) -> tuple[int, ...]:
 def held(store: Store, uuid: str) -> tuple[int, ...]:
     """The ports reserved for a VM."""
     return tuple(int(port) for port, owner in _load(store).items() if owner.partition("/")[0] == uuid)
+
+
+def all_held(store: Store) -> dict[str, tuple[int, ...]]:
+    """Every reserved port by VM uuid. Raises LabError for a damaged registry."""
+    found: dict[str, list[int]] = {}
+    for port, owner in _load(store).items():
+        found.setdefault(owner.partition("/")[0], []).append(int(port))
+    return {uuid: tuple(sorted(numbers)) for uuid, numbers in found.items()}

@@ -86,3 +86,25 @@ def explain(judgement: Judgement, key: Key) -> tuple[str, ...]:
         lines.append("could not be searched")
         lines += [f"  {blind.what}: {blind.why}" for blind in world.blinds]
     return tuple(clean_line(line, 400) for line in lines)
+
+
+def operations(thing: Thing) -> tuple[str, ...]:
+    """What exactly is done to it, in order."""
+    name = clean_line(thing.name, 80)
+    match thing.action:
+        case Action.STOP:
+            return (f"stop VM {name}, its memory saved (virsh managedsave)",)
+        case Action.FREE:
+            return (f"give up {title(thing)}: {', '.join(thing.details or thing.paths)}",)
+        case Action.EMPTY:
+            return (f"delete {name} from the trash for good",)
+    steps = []
+    if thing.key[0] == "vm":
+        on = any(detail in _AWAKE for detail in thing.details)
+        saved = "save the memory of, and " if on else ""
+        steps.append(f"{saved}undefine VM {name}; its snapshots are noted")
+    steps += [clean_line(f"move {path} to the trash", 300) for path in thing.paths]
+    return tuple(steps)
+
+
+_AWAKE = ("domain: on", "domain: paused")

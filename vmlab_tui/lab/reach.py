@@ -53,6 +53,10 @@ class Thing:
     stamp: str = ""
     details: tuple[str, ...] = ()
     """What else a person may want to know: power, image, owner."""
+    yields: bool = False
+    """Whether ``root`` is a wish (a lease, no rule) that a person's own word overrides."""
+    run: str = ""
+    """The run that made it."""
 
 
 @dataclass(frozen=True)

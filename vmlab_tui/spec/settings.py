@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic_core import CoreSchema, core_schema
 
 from vmlab_tui.base.paths import config_dir
-from vmlab_tui.checks.fields import Bytes, Matching, One
+from vmlab_tui.checks.fields import Bytes, Matching, One, Seconds
 from vmlab_tui.spec.loader import Document, read_document
 from vmlab_tui.spec.validate import require
 
@@ -57,6 +57,34 @@ Uri = Annotated[
 ]
 
 
+class ImageRule(BaseModel):
+    """Images whose name begins with ``prefix`` are disposable, but for the newest ``keep``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefix: Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "the beginning of an image's name")]
+    keep: Annotated[int, Field(ge=0, le=10_000)] = 1
+    older: Seconds = 7 * 86400.0
+    """Only images that are this many seconds old."""
+
+
+class CleanRules(BaseModel):
+    """What counts as garbage. Sizes in bytes, ages in seconds, ``share`` in percent of the store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    watch: tuple[Folder, ...] = Field((), description="more folders whose disks may stand on ours")
+    hosts: tuple[Uri, ...] = Field((), description="libvirt hosts that share these folders")
+    images: tuple[ImageRule, ...] = Field((), description="images that may be thrown away")
+    templates: Bytes = Field(20 << 30, description="what templates may take together")
+    runs_keep: Annotated[int, Field(ge=0, le=1_000_000)] = Field(200, description="newest runs that stay")
+    runs_older: Seconds = Field(30 * 86400.0, description="age at which the others may go")
+    trash_older: Seconds = Field(7 * 86400.0, description="age at which the trash is emptied")
+    trash_size: Bytes = Field(20 << 30, description="what the trash may hold")
+    items: Annotated[int, Field(ge=1, le=100_000)] = Field(200, description="things one clean-up may take")
+    share: Annotated[int, Field(ge=1, le=100)] = Field(80, description="percent of the store it may take")
+
+
 class _File(BaseModel):
     """Settings as written."""
 
@@ -74,6 +102,7 @@ class _File(BaseModel):
     pager: Command | None = Field(None, description="opens a log (default: $PAGER)")
     editor: Command | None = Field(None, description="opens a file (default: $VISUAL, $EDITOR)")
     viewer: Command | None = Field(None, description="shows a VM's screen (default: remote-viewer)")
+    clean: CleanRules = Field(CleanRules(), description="what a clean-up calls garbage, and its bounds")
 
 
 class Settings(BaseModel):
@@ -90,6 +119,7 @@ class Settings(BaseModel):
     pager: tuple[str, ...] | None = None
     editor: tuple[str, ...] | None = None
     viewer: tuple[str, ...] | None = None
+    clean: CleanRules = CleanRules()
 
 
 def load_settings() -> Settings:
@@ -108,6 +138,7 @@ def load_settings() -> Settings:
         pager=written.pager,
         editor=written.editor,
         viewer=written.viewer,
+        clean=written.clean,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from vmlab_tui.verbs.clean import Clean
 from vmlab_tui.verbs.fork import ForkVm
 from vmlab_tui.verbs.image_make import ImageAdd, ImageBuild
 from vmlab_tui.verbs.images import ImageList, ImageRemove, ImageShow
+from vmlab_tui.verbs.keep import Extend, Keep
 from vmlab_tui.verbs.profiles import ProfileCheck, ProfileList, ProfileSchema, ProfileShow
 from vmlab_tui.verbs.run import Run
 from vmlab_tui.verbs.runs_control import RunsEnd, RunsResume, RunsWait
@@ -13,6 +15,7 @@ from vmlab_tui.verbs.runs_view import RunsList, RunsShow
 from vmlab_tui.verbs.snapshots import SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert
 from vmlab_tui.verbs.ssh import Ssh
 from vmlab_tui.verbs.templates import TemplateList, TemplateRemove
+from vmlab_tui.verbs.trash import Remove, TrashEmpty, TrashList, Undo
 from vmlab_tui.verbs.verb import Verb
 from vmlab_tui.verbs.vm_delete import Delete
 from vmlab_tui.verbs.vm_power import Off, Pause, Reboot, Shutdown, Start, Unpause
@@ -32,6 +35,8 @@ VERBS: tuple[Verb, ...] = (
     Unpause(),
     ForkVm(),
     Delete(),
+    Keep(),
+    Extend(),
     SnapshotList(),
     SnapshotCreate(),
     SnapshotRevert(),
@@ -53,6 +58,11 @@ VERBS: tuple[Verb, ...] = (
     ProfileShow(),
     ProfileCheck(),
     ProfileSchema(),
+    Clean(),
+    Remove(),
+    Undo(),
+    TrashList(),
+    TrashEmpty(),
 )
 
 GROUPS: dict[str, str] = {
@@ -61,6 +71,7 @@ GROUPS: dict[str, str] = {
     "image": "Build, import and look at base images",
     "template": "Clean boots that runs start from: a cache",
     "profile": "Find, check and write profiles",
+    "trash": "Look at what was removed, and delete it for good",
 }
 """The first words that several verbs share, with their help."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from vmlab_tui.base.errors import Exit, UsageError
 
@@ -75,6 +75,8 @@ class Args:
         """Variables of a run that a person has typed into a screen, secrets among them; never in a repr."""
         self.seen: dict[str, int] = {}
         """By run id, the last event that a preview has shown; what has moved on since is not lost unseen."""
+        self.shown: Any = None
+        """The plan that a preview has shown, for the call to carry out that one and no other."""
 
     def __repr__(self) -> str:
         return f"Args({self._values!r})"

@@ -1,0 +1,199 @@
+"""Every file that a host's domains name anywhere, for whoever wants to prove that nothing names one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import libvirt
+
+from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.hosts.domains import read_power
+from vmlab_tui.hosts.host import Host
+from vmlab_tui.hosts.model import Mark, Power
+from vmlab_tui.hosts.xml import files_of, parse, parse_domain
+
+_GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
+_UNSUPPORTED = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """One domain: what it names, and where. ``files``: (path, how), such as ``disk of snapshot 'x'``.
+
+    ``raw``: paths that it names with the driver type raw, whose content is the guest's. ``problem``: why it
+    could not be read completely; then anything may be named by it. ``stamp``: another one means a change.
+    """
+
+    uuid: str
+    name: str
+    power: Power
+    persistent: bool
+    mark: Mark | None
+    files: tuple[tuple[str, str], ...]
+    raw: frozenset[str] = frozenset()
+    saved: bool = False
+    stamp: str = ""
+    problem: str = ""
+
+
+async def name_all(host: Host, *, timeout: float = 60) -> list[Naming]:
+    """Every domain of the host: its live and stored definition, snapshots, checkpoints, managed save.
+
+    Raises LabError when the host cannot be asked; what is wrong with one domain is in its ``problem``.
+    """
+    return await host._call("list what domains name", _name_all, timeout)
+
+
+async def name_one(host: Host, uuid: str, *, timeout: float = 30) -> Naming | None:
+    """One domain, or None."""
+    return await host._call(f"look at {uuid}", lambda connection: _name_one(connection, uuid), timeout)
+
+
+async def pool_folders(host: Host, *, timeout: float = 30) -> list[str]:
+    """The folders of the host's directory pools."""
+
+    def work(connection: Any) -> list[str]:
+        found = []
+        try:
+            pools = connection.listAllStoragePools()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _UNSUPPORTED:
+                return []
+            raise
+        for pool in pools:
+            root = parse(pool.XMLDesc())
+            path = root.findtext("target/path")
+            if root.get("type") in ("dir", "fs", "netfs") and path and path.startswith("/"):
+                found.append(path)
+        return found
+
+    return await host._call("list storage pools", work, timeout)
+
+
+async def saved_domain(
+    host: Host, path: Path, *, timeout: float = 30
+) -> tuple[str, Mark | None, tuple[str, ...]]:
+    """The domain in a file of saved memory: uuid, mark, the files that it names. Raises LabError."""
+
+    def work(connection: Any) -> tuple[str, Mark | None, tuple[str, ...]]:
+        text = connection.saveImageGetXMLDesc(str(path))
+        seen = parse_domain(text)
+        return seen.uuid, seen.mark, tuple(map(str, seen.files))
+
+    return await host._call(f"read {path.name}", work, timeout)
+
+
+def domain_in(text: str) -> tuple[str, Mark | None, tuple[str, ...]]:
+    """The domain in a stored definition or snapshot: uuid, mark, files. Raises LabError."""
+    root = parse(text)
+    files = tuple(map(str, files_of(root)))
+    inner = (
+        root
+        if root.tag == "domain"
+        else next(
+            (found for tag in ("domain", "inactiveDomain") if (found := root.find(tag)) is not None), None
+        )
+    )
+    if inner is None:
+        inner = root.find("domain")
+    if inner is None:
+        return "", None, files
+    copy = ET.fromstring(ET.tostring(inner))  # noqa: S314  # our own text
+    copy.tag = "domain"
+    seen = parse_domain(ET.tostring(copy, encoding="unicode"))
+    return seen.uuid, seen.mark, files
+
+
+def _name_all(connection: Any) -> list[Naming]:
+    found = []
+    for domain in connection.listAllDomains():
+        if (one := _read(connection, domain)) is not None:
+            found.append(one)
+    return found
+
+
+def _name_one(connection: Any, uuid: str) -> Naming | None:
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _GONE:
+            return None
+        raise
+    return _read(connection, domain)
+
+
+def _read(connection: Any, domain: Any) -> Naming | None:
+    uuid, name = domain.UUIDString(), domain.name()
+    power, persistent, saved = Power.UNKNOWN, True, False
+    texts: list[tuple[str, str]] = []
+    try:
+        power, persistent = read_power(domain), bool(domain.isPersistent())
+        texts += _texts(domain, active=power not in (Power.OFF, Power.CRASHED), persistent=persistent)
+        saved = any(how == "its saved memory" for _, how in texts)
+        files: dict[tuple[str, str], None] = {}
+        raw: set[str] = set()
+        mark = None
+        for text, how in texts:
+            root = parse(text)
+            files |= dict.fromkeys((str(path), how) for path in files_of(root))
+            files |= dict.fromkeys((path, how) for path in _volumes(connection, root))
+            raw |= set(_raw(root))
+            if root.tag == "domain":
+                mark = mark or parse_domain(text).mark
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _GONE:
+            return None
+        why = clean_line(error.get_error_message() or "libvirt does not say why", 200)
+        return Naming(uuid, name, power, persistent, None, (), problem=why)
+    except LabError as error:
+        return Naming(uuid, name, power, persistent, None, (), problem=error.message)
+    stamp = hashlib.sha256("\0".join([power.value, *(text for text, _ in texts)]).encode()).hexdigest()[:16]
+    return Naming(uuid, name, power, persistent, mark, tuple(files), frozenset(raw), saved, stamp)
+
+
+def _texts(domain: Any, *, active: bool, persistent: bool) -> Iterator[tuple[str, str]]:
+    yield domain.XMLDesc(), "its running definition" if active else "its definition"
+    if persistent and active:
+        yield domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), "its stored definition"
+    for one in _if_there(domain.listAllSnapshots):
+        yield one.getXMLDesc(), f"snapshot '{clean_line(one.getName(), 60)}'"
+    for one in _if_there(domain.listAllCheckpoints):
+        yield one.getXMLDesc(), f"checkpoint '{clean_line(one.getName(), 60)}'"
+    if _if_there(lambda: [1] if domain.hasManagedSaveImage() else []):
+        yield domain.managedSaveGetXMLDesc(), "its saved memory"
+
+
+def _if_there(call: Any) -> list[Any]:
+    """What a driver without such things has: none."""
+    try:
+        return list(call())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _UNSUPPORTED:
+            return []
+        raise
+
+
+def _raw(root: ET.Element) -> Iterator[str]:
+    for disk in root.iter("disk"):
+        driver, source = disk.find("driver"), disk.find("source")
+        if driver is not None and driver.get("type") == "raw" and source is not None:
+            yield source.get("file") or ""
+
+
+def _volumes(connection: Any, root: ET.Element) -> Iterator[str]:
+    """The files of volumes that are named by pool and name. Raises LabError when one cannot be found out."""
+    for source in root.iter("source"):
+        pool, volume = source.get("pool"), source.get("volume")
+        if pool and volume:
+            try:
+                yield connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
+            except libvirt.libvirtError as error:
+                raise LabError(
+                    f"its volume {clean_line(volume, 60)} in the pool {clean_line(pool, 60)} cannot be found"
+                ) from error
