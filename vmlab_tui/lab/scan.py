@@ -198,7 +198,7 @@ def _images(graph: Graph, policy: Policy, now: float) -> None:
             continue
         files = parts.plain_files(path)
         made = max((facts.st_mtime for facts in files.values()), default=now)
-        young = now - max((facts.st_ctime for facts in files.values()), default=now) < GRACE
+        young = now - made < GRACE
         graph.add(
             Thing(
                 ("file", path.name),

@@ -101,9 +101,10 @@ class Cleaner:
         moved: list[int] = []
         for item in plan.items:
             async with self._locked():
-                judgement = await self.look()
-                await self._put_back_used(judgement, results, moved, on_result)
-                result = await self._one(judgement, item, batch)
+                with self._publishing(item.thing):
+                    judgement = await self.look()
+                    await self._put_back_used(judgement, results, moved, on_result)
+                    result = await self._one(judgement, item, batch)
                 if result.state == "done" and result.entry:
                     moved.append(len(results))
                 results.append(result)
@@ -153,13 +154,19 @@ class Cleaner:
             return Result(now, "failed", clean_line(why, 300))
 
     @contextlib.contextmanager
+    def _publishing(self, thing: Thing) -> Iterator[None]:
+        """While an image's file may go, none is published: a file comes before what points at it."""
+        if thing.key[0] not in ("image", "file"):
+            yield
+            return
+        with locked(self._store.images / ".lock"):
+            yield
+
+    @contextlib.contextmanager
     def _claimed(self, thing: Thing) -> Iterator[None]:
-        """Hold what others take before they use such a thing. Raises Locked."""
+        """Hold the lock of its run, so that no worker takes it up meanwhile. Raises Locked."""
         with contextlib.ExitStack() as held:
-            kind = thing.key[0]
-            if kind in ("image", "file", "template"):
-                held.enter_context(locked(self._store.images / ".lock"))
-            run = thing.key[1] if kind in ("run", "socket") else thing.run
+            run = thing.key[1] if thing.key[0] in ("run", "socket") else thing.run
             if run and self._store.run(run).is_dir():
                 try:
                     held.enter_context(locked(self._store.run(run) / RUN_LOCK, wait=False))

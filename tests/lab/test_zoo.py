@@ -1,0 +1,312 @@
+"""Clean-up on real libvirt: all of the leftovers, none of the traps, and everything back byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.zoo import (
+    FAR,
+    OLD,
+    Zoo,
+    blank,
+    libvirt_state,
+    overlay,
+    qemu_img,
+    stale_socket,
+    state_of,
+    virsh,
+)
+from vmlab_tui.base.paths import Store
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the system's libvirt")
+
+LIBVIRT = Path("/var/lib/libvirt/qemu")
+
+
+@pytest.fixture
+def zoo(lab_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zoo]:
+    outside = Path(tempfile.mkdtemp(prefix="vmlab-test-", dir="/var/tmp"))
+    outside.chmod(0o755)
+    config = outside / "config"
+    config.mkdir()
+    (config / "config.yaml").write_text(
+        f"schema: 1\nclean:\n  watch: [{outside}/watched]\n"
+        "  images: [{prefix: ci-, keep: 1, older: 1h}]\n  templates: 1MiB\n"
+        "  runs_keep: 5\n  runs_older: 10d\n  items: 1000\n  share: 100\n"
+    )
+    (outside / "watched").mkdir()
+    monkeypatch.setenv("VMLAB_CONFIG", str(config))
+    made = Zoo(lab_store, outside / "watched")
+    try:
+        yield made
+    finally:
+        made.close()
+        for folder in (lab_store.vms, lab_store.trash):
+            shutil.rmtree(folder)
+        shutil.rmtree(outside)
+
+
+def vmlab(*words: str, code: int = 0) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", *words, "--json"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, (words, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def keys(document: dict[str, object], part: str, **having: object) -> set[str]:
+    entries = document[part]
+    assert isinstance(entries, list)
+    return {entry["key"] for entry in entries if all(entry[name] == value for name, value in having.items())}
+
+
+def leftovers(zoo: Zoo) -> None:
+    """What a clean-up has to find."""
+    store = zoo.store
+    zoo.run("interrupted-1", over=False, age=3600)
+    zoo.run("ended-1")
+    image = zoo.image("base")
+    zoo.found(f"vm:{zoo.vm('dead', 'interrupted-1', disk=image)}")
+    zoo.found(f"vm:{zoo.vm('ended', 'ended-1', disk=image)}")
+    zoo.found(f"vm:{zoo.vm('orphan', 'never-was', disk=image)}")
+    zoo.found(f"vm:{zoo.vm('expired', 'ended-1', disk=image, expires=OLD, keep=True)}")
+    zoo.found(f"vm:{zoo.vm('files-only', 'never-was', disk=image, domain=False)}")
+    lost = zoo.vm("lost", "never-was")
+    shutil.rmtree(store.vms / lost)
+    zoo.found(f"vm:{lost}")
+    empty = store.vms / "0b0b0b0b-0000-0000-0000-000000000000"
+    empty.mkdir()
+    os.utime(empty, (1, 1))
+    zoo.found(f"left:{empty}")
+    # a chain of dead VMs, one on the other's disk, and one with snapshots of both kinds
+    lower = zoo.vm("lower", "never-was")
+    upper = zoo.vm("upper", "never-was", disk=store.vms / lower / "disk.qcow2")
+    snapped = zoo.vm("snapped", "never-was")
+    virsh("snapshot-create-as", snapped, "inside", "--description", "<text> & more")
+    virsh("snapshot-create-as", snapped, "inside-2")
+    outer = zoo.vm("outer", "never-was")
+    virsh("snapshot-create-as", outer, "outside", "--disk-only")
+    zoo.found(*(f"vm:{one}" for one in (lower, upper, snapped, outer)))
+    zoo.former("former-unused")
+    zoo.found("file:former-unused.qcow2")
+    for name, age in (("ci-1", 30), ("ci-2", 20), ("ci-3", 10)):
+        zoo.image(name, age=age * 86400.0)
+    zoo.found("image:ci-1", "image:ci-2")
+    zoo.trap("image:ci-3", "image:base")
+    half = store.images / ".staging/debian-0011"
+    half.mkdir(parents=True)
+    (half / ".owner").touch()
+    (half / "disk.raw").write_bytes(b"x" * 4096)
+    zoo.found("staging:debian-0011")
+    (store.root / "ports.json").write_text(
+        json.dumps({"schema": 1, "ports": {"22991": "11111111-0000-0000-0000-000000000000/ssh"}})
+    )
+    zoo.found("ports:11111111-0000-0000-0000-000000000000")
+    stale_socket(store.runs / "ended-1/ctl.sock")
+    zoo.found("socket:ended-1")
+    for number in range(3, 7):
+        zoo.run(f"recent-{number}", age=number * 3600.0)
+    zoo.run("ancient", age=400 * 86400.0)
+    zoo.found("run:ancient")
+    zoo.trap("run:ended-1", "run:recent-3", "run:interrupted-1")
+    gone = f"zoo-gone-{lost[:8]}"
+    record = LIBVIRT / f"snapshot/{gone}"
+    record.mkdir()
+    zoo.files.append(record)
+    inner = zoo.xml(gone, "22222222-0000-0000-0000-000000000000", [], mark="never-was")
+    (record / "one.xml").write_text(
+        f"<domainsnapshot><name>one</name><state>shutoff</state>{inner}</domainsnapshot>"
+    )
+    zoo.found(f"libvirt:{record}")
+    for name, used in (("new", FAR), ("old", OLD)):
+        folder = store.root / "templates" / name
+        folder.mkdir(parents=True)
+        note = {"key": name, "image": "base", "created": OLD, "used": used}
+        (folder / "template.json").write_text(json.dumps(note))
+        overlay(folder / "disk.qcow2", image)
+        (folder / "ballast").write_bytes(os.urandom(600_000))
+    zoo.found("template:old")
+    zoo.trap("template:new")
+
+
+def traps(zoo: Zoo) -> None:
+    """What looks the same, and is needed."""
+    store, outside = zoo.store, zoo.outside
+
+    def former(name: str, form: str = "qcow2") -> Path:
+        zoo.trap(f"file:{name}.{form}")
+        return zoo.former(name, form)
+
+    elsewhere = Path(tempfile.mkdtemp(prefix="vmlab-test-", dir="/var/tmp"))
+    zoo.files.append(elsewhere)
+    first = blank(outside / "first.qcow2")
+    zoo.define(f"zoo-two-{os.getpid()}", [first, former("second-disk")])
+    on = overlay(elsewhere / "snap-base.qcow2", former("only-a-snapshot"))
+    shot = zoo.define(f"zoo-shot-{os.getpid()}", [on])
+    virsh("snapshot-create-as", shot, "past", "--disk-only")
+    zoo.define(f"zoo-shot-{os.getpid()}", [blank(outside / "present.qcow2")], ident=shot)
+    overlay(outside / "foreign.qcow2", former("foreign-overlay"))
+    deep = outside / "a/b"
+    deep.mkdir(parents=True)
+    overlay(deep / "relative.qcow2", os.path.relpath(former("relative-name"), deep))
+    (outside / "link-dir").symlink_to(store.images)
+    overlay(outside / "by-link.qcow2", outside / "link-dir" / former("through-a-link").name)
+    data = former("data-file", "raw")
+    qemu_img(
+        "create", "-q", "-f", "qcow2", "-o", f"data_file={data},data_file_raw=on", outside / "d.qcow2", "8M"
+    )
+    os.utime(data, (1, 1))
+    nbd, io = former("nbd"), former("io")
+    zoo.process("qemu-nbd", "-t", "-r", "-f", "qcow2", "-k", outside / "nbd.sock", nbd)
+    zoo.process("qemu-io", "-r", "-f", "qcow2", io)
+    named = json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": str(former("json-name"))}})
+    overlay(outside / "json.qcow2", f"json:{named}")
+    os.link(former("hard-link"), outside / "hard.img")
+    overlay(outside / "on-hard.qcow2", outside / "hard.img")
+    chain = overlay(outside / "chain-1.qcow2", former("chain"))
+    zoo.define(f"zoo-chain-{os.getpid()}", [overlay(outside / "chain-2.qcow2", chain)])
+    zoo.define(f"zoo-kernel-{os.getpid()}", [], head=f"<kernel>{former('kernel', 'raw')}</kernel>")
+    loop = former("loop", "raw")
+    done = subprocess.run(["losetup", "-r", "-f", "--show", loop], capture_output=True, text=True, check=True)
+    zoo.loops.append(done.stdout.strip())
+    broken = store.vms / "broken-lease"
+    broken.mkdir()
+    (broken / "lease.json").write_text("{")
+    overlay(broken / "disk.qcow2", former("below-a-broken-lease"))
+    zoo.trap(f"left:{broken}")
+    session = Path("/root/.config/libvirt/qemu")
+    made = [path for path in (session, *session.parents) if not path.exists()]
+    session.mkdir(parents=True, exist_ok=True)
+    there = session / f"zoo-{os.getpid()}.xml"
+    there.write_text(
+        zoo.xml("zoo-session", "33333333-0000-0000-0000-000000000000", [former("other-session")])
+    )
+    zoo.files.append(made[-1] if made else there)
+    # VMs of ours that live, or that somebody stands on
+    zoo.run("live", over=False, live=True)
+    zoo.trap(f"vm:{zoo.vm('leased', 'ended-1', expires=FAR, keep=True)}")
+    zoo.trap(f"vm:{zoo.vm('kept', 'ended-1', keep=True)}")
+    zoo.trap(f"vm:{zoo.vm('at-work', 'live')}")
+    zoo.trap(f"vm:{zoo.vm('unmarked', 'never-was', mark=False)}")
+    base = zoo.vm("dead-base", "never-was")
+    overlay(outside / "on-a-dead-vm.qcow2", store.vms / base / "disk.qcow2")
+    attached = zoo.vm("dead-attached", "never-was")
+    zoo.define(f"zoo-attached-{os.getpid()}", [store.vms / attached / "disk.qcow2"])
+    zoo.trap(f"vm:{base}", f"vm:{attached}")
+    saved = zoo.define(f"zoo-saved-{os.getpid()}", [former("saved-memory")])
+    virsh("start", saved, "--paused")
+    virsh("managedsave", saved)
+    virsh("define", str(_without_disks(zoo, saved)))
+    foreign = LIBVIRT / f"snapshot/zoo-foreign-{os.getpid()}"
+    foreign.mkdir()
+    (foreign / "x.xml").write_text(
+        "<domainsnapshot><name>x</name><state>shutoff</state>"
+        + zoo.xml("zoo-foreign", "44444444-0000-0000-0000-000000000000", [former("foreign-record")])
+        + "</domainsnapshot>"
+    )
+    zoo.files.append(foreign)
+    zoo.trap(f"libvirt:{foreign}")
+
+
+def _without_disks(zoo: Zoo, ident: str) -> Path:
+    name = virsh("domname", ident).strip()
+    path = zoo.outside / ".later.xml"
+    path.write_text(zoo.xml(name, ident, []))
+    return path
+
+
+def test_all_of_the_leftovers_none_of_the_traps_and_all_of_it_back(zoo: Zoo) -> None:
+    leftovers(zoo)
+    traps(zoo)
+    assert len(zoo.find | zoo.stay) > 45
+    store = zoo.store
+    shown = vmlab("clean")
+    assert shown["dry_run"] is True
+    assert shown["not_searched"] == []
+    assert keys(shown, "items") == zoo.find
+    folders = [
+        store.vms,
+        store.images,
+        store.runs,
+        store.root / "templates",
+        zoo.outside,
+        *(path for path in zoo.files if path.is_relative_to(LIBVIRT)),
+    ]
+    before, defined = state_of(folders), libvirt_state(zoo.domains)
+
+    cleaned = vmlab("clean", "--yes")
+    assert keys(cleaned, "results", state="done") == zoo.find
+    assert keys(cleaned, "results") == zoo.find
+    again = vmlab("clean", "--yes")
+    assert again["items"] == []
+    chains = [*zoo.outside.rglob("*.qcow2"), *store.vms.rglob("*.qcow2"), *store.images.glob("*.qcow2")]
+    assert len(chains) > 25
+    for disk in chains:
+        subprocess.run(["qemu-img", "check", "-q", "-U", str(disk)], check=True)
+    stays = {name: digest for name, digest in before.items() if Path(name).is_relative_to(zoo.outside)}
+    assert {name: digest for name, digest in state_of(folders).items() if name in stays} == stays
+
+    vmlab("undo")
+    assert list(store.trash.glob("[!.]*")) == []
+    after = state_of(folders)
+    given_up = {one for one in before if one.endswith("ctl.sock") or one.endswith("-0000-000000000000")}
+    assert {name: text for name, text in before.items() if name not in given_up} == after
+    assert libvirt_state(zoo.domains) == defined
+    assert keys(vmlab("clean"), "items") == {
+        key for key in zoo.find if key.partition(":")[0] not in ("left", "socket", "ports")
+    }
+
+
+def test_what_cannot_be_searched_makes_what_it_might_use_unprovable(zoo: Zoo) -> None:
+    former = zoo.former("f")
+    dead = zoo.vm("dead", "never-was")
+    (zoo.outside / "torn.qcow2").write_bytes(b"QFI\xfb\0\0\0\x03" + bytes(1000))
+    shown = vmlab("clean", "--yes")
+    assert shown["items"] == []
+    assert keys(shown, "unprovable") == {f"vm:{dead}", "file:f.qcow2"}
+    assert "torn.qcow2" in json.dumps(shown["not_searched"])
+    assert former.exists()
+    (zoo.outside / "torn.qcow2").unlink()
+    assert keys(vmlab("clean"), "items") == {f"vm:{dead}", "file:f.qcow2"}
+
+
+def test_an_unreachable_host_that_shares_the_storage_keeps_all_of_it(zoo: Zoo) -> None:
+    zoo.former("f")
+    config = Path(os.environ["VMLAB_CONFIG"]) / "config.yaml"
+    config.write_text(config.read_text() + "  hosts: ['qemu+tcp://127.0.0.1:1/system']\n")
+    shown = vmlab("clean", "--yes")
+    assert shown["items"] == []
+    assert keys(shown, "unprovable") == {"file:f.qcow2"}
+
+
+def test_a_dry_run_names_what_keeps_a_thing(zoo: Zoo) -> None:
+    dead = zoo.vm("dead", "never-was")
+    over = overlay(zoo.outside / "mine.qcow2", zoo.store.vms / dead / "disk.qcow2")
+    told = vmlab("clean", "--explain", f"vm:{dead}")
+    assert told["fate"] == "kept"
+    assert told["path"] == [{"user": f"disk:{over}", "how": f"backing file of {over}"}]
+
+
+def test_it_stays_within_its_bounds(zoo: Zoo) -> None:
+    for number in range(3):
+        zoo.former(f"f{number}")
+    config = Path(os.environ["VMLAB_CONFIG"]) / "config.yaml"
+    config.write_text(config.read_text().replace("items: 1000", "items: 2"))
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", "clean", "--yes"], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert "at most 2 may" in done.stderr
+    assert len(list(zoo.store.images.glob("*.qcow2"))) == 3
+    vmlab("clean", "--yes", "--no-limit")
+    assert not list(zoo.store.images.glob("*.qcow2"))
