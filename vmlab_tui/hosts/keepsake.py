@@ -21,15 +21,7 @@ from vmlab_tui.hosts.model import Power
 from vmlab_tui.hosts.xml import parse
 
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT)
-_BETWEEN = {
-    (libvirt.VIR_DOMAIN_PAUSED, reason)
-    for reason in (
-        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
-        libvirt.VIR_DOMAIN_PAUSED_SAVE,
-        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
-    )
-}
-"""Paused for as long as memory is being written or read."""
+_SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
 
 
 @dataclass(frozen=True)
@@ -160,13 +152,16 @@ async def wake(host: Host, path: Path, *, timeout: float = 300) -> None:
     await host._call(f"restore {path.name}", work, timeout, slow=True)
 
 
-async def save_for_later(host: Host, uuid: str, *, timeout: float = 600) -> None:
-    """Stop a VM with its memory saved by libvirt: its next start goes on from there."""
+async def save_for_later(host: Host, uuid: str, *, running: bool = False, timeout: float = 600) -> None:
+    """Stop a VM with its memory saved by libvirt: its next start goes on from there.
+
+    ``running``: it will run then, although it stands still now.
+    """
 
     def work(domain: Any) -> None:
         if domain.isActive():
-            with host._virsh("managedsave", shown(domain)):
-                domain.managedSave()
+            with host._virsh("managedsave", shown(domain), *(["--running"] if running else [])):
+                domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING if running else 0)
 
     await host._on("save", uuid, work, timeout, slow=True)
 
@@ -176,7 +171,10 @@ async def settled(host: Host, uuid: str, *, timeout: float = 600) -> Power:
     deadline = Deadline(timeout)
 
     def work(domain: Any) -> Power | None:
-        if domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE or tuple(domain.state()) in _BETWEEN:
+        with contextlib.suppress(libvirt.libvirtError):  # one that is off has none
+            if domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+                return None
+        if tuple(domain.state()) == _SAVING:
             return None
         return read_power(domain)
 

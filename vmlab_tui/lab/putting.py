@@ -185,7 +185,7 @@ async def _go_on(host: Host, entry: Entry) -> None:
     if await host.power(uuid) is not Power.PAUSED:
         return
     if entry.domain.saved:
-        await keepsake.save_for_later(host, uuid)
+        await keepsake.save_for_later(host, uuid, running=True)
     elif entry.domain.power == "on":
         await host.resume(uuid)
 

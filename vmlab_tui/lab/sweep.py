@@ -41,6 +41,14 @@ class Result:
     entry: str = ""
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """Something that a crash had left half-done, in words; ``batch``: of the clean-up that it is part of."""
+
+    text: str
+    batch: str = ""
+
+
 OnResult = Callable[[Result], None]
 
 
@@ -68,25 +76,25 @@ class Cleaner:
 
     # -- after a crash ---------------------------------------------------------------------------
 
-    async def recover(self) -> list[str]:
+    async def recover(self) -> list[Recovered]:
         """Finish what a crash has left: deletions go on, all else is put back. What was done, in words.
 
         Raises LabError where something is in the way; nothing is lost then, and the next call tries again.
         """
-        said = []
+        said: list[Recovered] = []
         async with self._locked():
             await asyncio.to_thread(_ready, self._store)
             for ident in await asyncio.to_thread(trash.sweep, self._store):
-                said.append(f"finished emptying {ident} from the trash")
+                said.append(Recovered(f"finished emptying {ident} from the trash"))
             for folder in _unwritten(self._store.trash):
                 folder.rmdir()  # its entry was never written, so nothing was done
             entries, _ = trash.list_entries(self._store)
             for entry in reversed(entries):
                 if entry.state != "in":
                     await putting.bring_back(self._store, self._host, entry)
-                    said.append(
-                        f"put {clean_line(entry.name, 80)} back, which was half-way to the trash or out"
-                    )
+                    name = clean_line(entry.name, 80)
+                    text = f"put {name} back, which was half-way to the trash or out of it"
+                    said.append(Recovered(text, entry.batch))
         return said
 
     # -- forward ---------------------------------------------------------------------------------

@@ -44,9 +44,16 @@ def policy() -> tuple[Policy, Limits]:
 
 @asynccontextmanager
 async def cleaner(
-    ctx: Context, adjust: Callable[[World], World] | None = None, *, changes: bool = False
+    ctx: Context,
+    adjust: Callable[[World], World] | None = None,
+    *,
+    changes: bool = False,
+    recovered: set[str] | None = None,
 ) -> AsyncIterator[Cleaner]:
-    """What looks, and cleans; with ``changes`` it first finishes what a crash has left."""
+    """What looks, and cleans; with ``changes`` it first finishes what a crash has left.
+
+    ``recovered`` gets the batches of what was half-done.
+    """
     from vmlab_tui.lab.leases import whoami
     from vmlab_tui.lab.scan import Scanner
     from vmlab_tui.lab.sweep import Cleaner
@@ -56,8 +63,10 @@ async def cleaner(
     async with ctx.host() as host:
         found = Cleaner(Scanner(ctx.lab, policy()[0]), host, whoami(), adjust or (lambda world: world))
         if changes:
-            for line in await found.recover():
-                ctx.front.say(line)
+            for one in await found.recover():
+                ctx.front.say(one.text)
+                if recovered is not None and one.batch:
+                    recovered.add(one.batch)
         yield found
 
 

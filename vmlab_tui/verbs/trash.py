@@ -239,15 +239,17 @@ A VM that ran comes back running, where it stood; what it stands on comes back b
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.lab.trash import list_entries
 
-        async with cleaner(ctx, changes=True) as at_work:
+        begun: set[str] = set()
+        async with cleaner(ctx, changes=True, recovered=begun) as at_work:
             entries, _ = await blocking(lambda: list_entries(ctx.lab.store))
-            if not entries:
-                return Outcome({"schema": 1, "results": []}, ("there is nothing to bring back",))
             if args.many("entry"):
                 wanted = [_entry(entries, ref) for ref in args.many("entry")]
             else:
-                last = entries[-1].batch
-                wanted = [entry.id for entry in entries if entry.batch == last]
+                # what a crash has interrupted is gone on with, not something earlier begun
+                last = begun or {entry.batch for entry in entries[-1:]}
+                wanted = [entry.id for entry in entries if entry.batch in last]
+            if not wanted:
+                return Outcome({"schema": 1, "results": []}, ("there is nothing more to bring back",))
             results = await at_work.undo(
                 wanted,
                 lambda result: ctx.front.status(f"{clean_line(result.thing.name, 60)}: {result.state}"),

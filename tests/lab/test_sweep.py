@@ -1,0 +1,270 @@
+"""Clean-up and undo under fire: killed at every sync point, raced, on a full disk. On real libvirt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.test_zoo import keys, vmlab, zoo  # noqa: F401  # a fixture
+from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, state_of, virsh
+from vmlab_tui.base.faults import POINTS
+from vmlab_tui.lab import sweep
+from vmlab_tui.lab.trash import RESERVE, list_entries
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the system's libvirt")
+
+FORTH = ["clean.looked", "clean.intent", "clean.saved", "clean.undefined", "clean.moved", "clean.done"]
+BACK = ["undo.intent", "undo.moved", "undo.defined", "undo.loaded", "undo.woken", "undo.done"]
+
+
+def killed(point: str, *words: str) -> None:
+    """Run vmlab until it dies at ``point``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", *words],
+        env={**os.environ, "VMLAB_FAULT": f"{point}:kill"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, (point, done.returncode, done.stderr)
+
+
+def power(ident: str) -> str:
+    return virsh("domstate", ident).strip()
+
+
+def test_every_sync_point_is_killed_at() -> None:
+    assert sweep.LOOKED in FORTH
+    mine = {name for name in POINTS if name.startswith(("clean.", "undo."))}
+    assert mine == {*FORTH, *BACK, "clean.emptied"}
+
+
+@pytest.mark.parametrize("point", FORTH)
+def test_killed_while_cleaning_a_second_call_finishes(zoo: Zoo, point: str) -> None:  # noqa: F811
+    running = zoo.vm("running", "never-was")
+    virsh("start", running)
+    defined = libvirt_state([running])
+    killed(point, "clean", "--yes")
+    vmlab("clean", "--yes")
+    assert running not in virsh("list", "--all", "--uuid")
+    assert not list(zoo.store.vms.iterdir())
+    entries, problems = list_entries(zoo.store)
+    assert [entry.state for entry in entries] == ["in"]
+    assert not problems
+    vmlab("undo")
+    assert power(running) == "running"
+    assert libvirt_state([running]) == defined
+    assert not list(zoo.store.vms.glob("*/memory.*"))
+
+
+@pytest.mark.parametrize("point", BACK)
+def test_killed_while_undoing_a_second_call_finishes(zoo: Zoo, point: str) -> None:  # noqa: F811
+    running = zoo.vm("running", "never-was")
+    virsh("snapshot-create-as", running, "before")
+    virsh("start", running)
+    defined = libvirt_state([running])
+    vmlab("clean", "--yes")
+    killed(point, "undo")
+    vmlab("undo")
+    assert power(running) == "running"
+    assert libvirt_state([running]) == defined
+    assert not list(zoo.store.trash.glob("[!.]*"))
+    assert not list(zoo.store.vms.glob("*/memory.*"))
+
+
+@pytest.mark.parametrize("point", ["clean.intent", "clean.moved", "clean.done", "undo.moved", "undo.done"])
+def test_killed_among_several_things_nothing_is_lost(zoo: Zoo, point: str) -> None:  # noqa: F811
+    image = zoo.image("ci-1", age=9e6)
+    zoo.image("ci-2", age=8e6)
+    zoo.former("former")
+    lower = zoo.vm("lower", "never-was", disk=image)
+    upper = zoo.vm("upper", "never-was", disk=zoo.store.vms / lower / "disk.qcow2")
+    folders = [zoo.store.vms, zoo.store.images]
+    before, defined = state_of(folders), libvirt_state([lower, upper])
+    if point.startswith("clean"):
+        killed(point, "clean", "--yes")
+    else:
+        vmlab("clean", "--yes")
+        killed(point, "undo")
+    again = vmlab("clean", "--yes")
+    if point.startswith("clean"):
+        assert again["not_searched"] == []
+    assert not list(zoo.store.vms.iterdir())
+    assert len(list(zoo.store.images.glob("*.json"))) == 1
+    for _ in range(3):  # each call brings one clean-up back
+        vmlab("undo")
+    assert state_of(folders) == before
+    assert libvirt_state([lower, upper]) == defined
+
+
+def test_a_vm_with_saved_memory_comes_back_with_it(zoo: Zoo) -> None:  # noqa: F811
+    saved = zoo.vm("saved", "never-was")
+    virsh("start", saved)
+    virsh("managedsave", saved)
+    vmlab("clean", "--yes")
+    assert saved not in virsh("list", "--all", "--uuid")
+    vmlab("undo")
+    assert power(saved) == "shut off"
+    assert "yes" in [
+        line.split()[-1] for line in virsh("dominfo", saved).splitlines() if "Managed save" in line
+    ]
+    virsh("start", saved)
+    assert power(saved) == "running"
+
+
+def test_an_expired_vm_is_stopped_first_and_deleted_by_a_second_decision(zoo: Zoo) -> None:  # noqa: F811
+    late = zoo.vm("late", "never-was", expires="2020-01-01T00:00:00+00:00", keep=True)
+    virsh("start", late)
+    first = vmlab("clean", "--yes")
+    assert keys(first, "items", **{"class": "expired", "action": "stop"}) == {f"vm:{late}"}
+    assert power(late) == "shut off"
+    vmlab("undo")
+    assert power(late) == "running"
+    vmlab("clean", "--yes")
+    assert keys(vmlab("clean", "--yes"), "results", state="done") == {f"vm:{late}"}
+    assert not list(zoo.store.vms.iterdir())
+    vmlab("undo")
+    assert power(late) == "shut off"
+
+
+def test_emptying_goes_on_after_a_kill_and_gives_the_ports_up(zoo: Zoo) -> None:  # noqa: F811
+    dead = zoo.vm("dead", "never-was")
+    (zoo.store.root / "ports.json").write_text(json.dumps({"schema": 1, "ports": {"22990": f"{dead}/ssh"}}))
+    vmlab("clean", "--yes")
+    assert "22990" in (zoo.store.root / "ports.json").read_text(), "its snapshots hold the port"
+    entries, _ = list_entries(zoo.store)
+    doomed = zoo.store.trash / f".emptied-{entries[0].id}"
+    (zoo.store.trash / entries[0].id).rename(doomed)  # as a kill in the middle leaves it
+    vmlab("trash", "empty", "--yes")
+    assert not list(zoo.store.trash.glob("[!.]*"))
+    assert not doomed.exists()
+    assert keys(vmlab("clean", "--yes"), "results") == {f"ports:{dead}"}
+
+
+def test_an_overlay_made_between_scan_and_removal_keeps_its_base(zoo: Zoo) -> None:  # noqa: F811
+    """Stopped just after the last look: whatever stands on the base by then, stands afterwards."""
+    dead = zoo.vm("dead", "never-was")
+    base = zoo.store.vms / dead / "disk.qcow2"
+    cleaning = subprocess.Popen(
+        [sys.executable, "-m", "vmlab_tui", "clean", "--yes", "--json"],
+        env={**os.environ, "VMLAB_FAULT": "clean.looked:stop"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _stopped(cleaning)
+    over = overlay(zoo.outside / "late.qcow2", base)
+    cleaning.send_signal(signal.SIGCONT)
+    out, err = cleaning.communicate(timeout=60)
+    assert cleaning.returncode == 1, err
+    assert keys(json.loads(out), "results", state="back") == {f"vm:{dead}"}
+    assert base.exists()
+    assert dead in virsh("list", "--all", "--uuid")
+    subprocess.run(["qemu-img", "check", "-q", over], check=True)
+
+
+def _stopped(process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        if Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return
+        time.sleep(0.05)
+    raise AssertionError("never came to the point")
+
+
+def test_two_cleaners_do_no_harm(zoo: Zoo) -> None:  # noqa: F811
+    for number in range(4):
+        zoo.vm(f"dead{number}", "never-was")
+    words = [sys.executable, "-m", "vmlab_tui", "clean", "--yes", "--json"]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    told = [process.communicate(timeout=120) for process in both]
+    assert {process.returncode for process in both} <= {0, 1}, told
+    done = [
+        key
+        for out, _ in told
+        for key in keys(json.loads(out), "results", state="done")
+        if json.loads(out)["items"]
+    ]
+    assert len(done) == len(set(done)) == 4
+    assert not list(zoo.store.vms.iterdir())
+    for _ in range(2):
+        vmlab("undo")
+    assert len(list(zoo.store.vms.iterdir())) == 4
+
+
+def test_what_changes_between_plan_and_deed_is_skipped_with_the_reason(zoo: Zoo) -> None:  # noqa: F811
+    dead = zoo.vm("dead", "never-was")
+
+    async def work() -> list[sweep.Result]:
+        from vmlab_tui.hosts.host import Host
+        from vmlab_tui.lab.claims import Policy
+        from vmlab_tui.lab.cleanup import choose, make_plan
+        from vmlab_tui.lab.context import Lab
+        from vmlab_tui.lab.scan import Scanner
+
+        async with Host.open("qemu:///system") as host:
+            cleaner = sweep.Cleaner(Scanner(Lab("qemu:///system", zoo.store), Policy()), host, "me")
+            await cleaner.recover()
+            judgement = await cleaner.look()
+            plan = make_plan(judgement, choose(judgement))
+            assert [item.key for item in plan.items] == [("vm", dead)]
+            lease = zoo.store.vms / dead / "lease.json"
+            lease.write_text(json.dumps({**json.loads(lease.read_text()), "expires": FAR, "keep": True}))
+            return await cleaner.carry_out(plan)
+
+    results = asyncio.run(work())
+    assert [(one.state, "lease keeps it" in one.why) for one in results] == [("skipped", True)]
+    assert (zoo.store.vms / dead).is_dir()
+
+
+@pytest.fixture
+def small_disk(zoo: Zoo) -> Iterator[Zoo]:  # noqa: F811
+    """The zoo's store on a file system of its own that can be filled up."""
+    root = zoo.store.root
+    disk = zoo.outside / "disk.img"
+    subprocess.run(["truncate", "-s", "24M", disk], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", disk, root], check=True)
+    try:
+        for name in ("images", "vms", "runs", "trash", "keys"):
+            (root / name).mkdir(mode=0o711)
+        yield zoo
+    finally:
+        zoo.close()
+        zoo.domains.clear()
+        zoo.processes.clear()
+        subprocess.run(["umount", root], check=True)
+
+
+def test_a_full_disk_can_be_cleaned(small_disk: Zoo) -> None:
+    zoo = small_disk  # noqa: F811
+    dead = zoo.vm("dead", "never-was")
+    blank(zoo.store.vms / dead / "more.qcow2")
+    vmlab("clean", "--class", "stale", "--yes")  # as in better times: the reserve is set aside
+    assert (zoo.store.trash / RESERVE).exists()
+    with (zoo.store.root / "fill").open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        except OSError:
+            pass
+    with pytest.raises(OSError, match="space"):
+        (zoo.store.root / "more").write_bytes(bytes(65536))
+    vmlab("clean", "--yes")
+    assert not list(zoo.store.vms.iterdir())
+    free = os.statvfs(zoo.store.root).f_bfree
+    freed = vmlab("trash", "empty", "--yes")["freed"]
+    assert isinstance(freed, int)
+    assert freed > 0
+    assert (os.statvfs(zoo.store.root).f_bfree - free) * 4096 >= freed // 2
