@@ -244,7 +244,12 @@ def test_a_base_may_follow_its_users_into_the_trash_but_is_not_deleted_before_th
 
 @pytest.mark.parametrize(
     ("limits", "says"),
-    [(Limits(3, 1.0), "4 things would go"), (Limits(100, 0.3), "40 % of the store"), (Limits(4, 0.4), "")],
+    [
+        (Limits(3, 1.0), "4 things would go"),
+        (Limits(100, 0.3, few=3), "40 % of the store"),
+        (Limits(100, 0.3), ""),
+        (Limits(4, 0.4, few=0), ""),
+    ],
 )
 def test_a_plan_beyond_its_bounds_says_so(limits: Limits, says: str) -> None:
     over = make_plan(judge(small()), everything(small()), limits).over

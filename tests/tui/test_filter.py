@@ -61,7 +61,7 @@ def test_which_rows_fit(line: str, expected: list[str]) -> None:
 
 def test_an_unknown_field_is_said_and_taken_as_text() -> None:
     wanted = parse("stat:on")
-    assert wanted.problems == ("no stat: but state: owner: image:",)
+    assert wanted.problems == ("no stat: but state: owner: image: class:",)
     assert wanted.fits(row("stat:on"))
     assert not parse("state:on b:2:3").problems[1:]
 
@@ -175,7 +175,7 @@ async def test_the_line_filters_while_one_types(tmp_path: Path, monkeypatch: pyt
         await pilot.press("escape")
 
         await pilot.press("slash", *"stat:on")
-        assert "! no stat: but state: owner: image:" in "".join(
+        assert "! no stat: but state: owner: image: class:" in "".join(
             segment.text for strips in screen._compositor.render_strips() for segment in strips
         )
         await pilot.press("escape")

@@ -31,10 +31,14 @@ CLASSES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one clean-up may do. ``share``: of the store's bytes, 0 to 1."""
+    """How much one clean-up may do. ``share``: of the store's bytes, 0 to 1.
+
+    The share counts for more than ``few`` things: of a lab with a single VM that one is nearly all.
+    """
 
     items: int = 100
     share: float = 0.5
+    few: int = 10
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def _over(items: tuple[Item, ...], frees: int, world: World, limits: Limits | No
         return ""
     if len(items) > limits.items:
         return f"{len(items)} things would go, and at most {limits.items} may at once"
-    if world.total and frees > limits.share * world.total:
+    if len(items) > limits.few and world.total and frees > limits.share * world.total:
         return (
             f"{100 * frees / world.total:.0f} % of the store would go, and at most "
             f"{100 * limits.share:.0f} % may at once"

@@ -85,7 +85,7 @@ def explain(judgement: Judgement, key: Key) -> tuple[str, ...]:
     if world.blinds:
         lines.append("could not be searched")
         lines += [f"  {blind.what}: {blind.why}" for blind in world.blinds]
-    return tuple(clean_line(line, 400) for line in lines)
+    return tuple(("  " if line.startswith("  ") else "") + clean_line(line.strip(), 400) for line in lines)
 
 
 def operations(thing: Thing) -> tuple[str, ...]:

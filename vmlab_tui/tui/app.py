@@ -21,6 +21,7 @@ from vmlab_tui.tui.front import Activity
 from vmlab_tui.tui.hub import Hub
 from vmlab_tui.tui.keyorder import OrderedKeys
 from vmlab_tui.tui.screens.base import AreaScreen
+from vmlab_tui.tui.screens.cleanup import CleanUpArea
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog, MessageDialog
 from vmlab_tui.tui.screens.images import ImagesArea
 from vmlab_tui.tui.screens.lab import LabArea
@@ -44,7 +45,12 @@ class LabApp(OrderedKeys):
 
     TITLE = "vmlab"
     CSS_PATH = "vmlab.tcss"
-    MODES: ClassVar[dict[str, Any]] = {"lab": LabArea, "runs": RunsArea, "images": ImagesArea}
+    MODES: ClassVar[dict[str, Any]] = {
+        "lab": LabArea,
+        "runs": RunsArea,
+        "images": ImagesArea,
+        "clean-up": CleanUpArea,
+    }
     DEFAULT_MODE = "lab"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012  # Textual's own annotation
     COMMANDS: ClassVar[set[Any]] = {_palette}
@@ -54,6 +60,7 @@ class LabApp(OrderedKeys):
         Binding("1", "area('lab')", "Lab", show=False, tooltip="The images, VMs and snapshots there are"),
         Binding("2", "area('runs')", "Runs", show=False, tooltip="All runs, and how they ended"),
         Binding("3", "area('images')", "Images", show=False, tooltip="Base images: build, add, remove"),
+        Binding("4", "area('clean-up')", "Clean-up", show=False, tooltip="What may go, why; the trash"),
         Binding("0", "activity", "at work", show=False, tooltip="What vmlab itself is doing, or did last"),
         Binding("question_mark", "keys", "keys", show=False, tooltip="The keys that work here"),
         # where one types, ? is a letter
@@ -64,7 +71,12 @@ class LabApp(OrderedKeys):
         Binding("ctrl+z", "nothing", show=False, priority=True, system=True),
     ]
 
-    areas: tuple[tuple[str, str], ...] = (("lab", "Lab"), ("runs", "Runs"), ("images", "Images"))
+    areas: tuple[tuple[str, str], ...] = (
+        ("lab", "Lab"),
+        ("runs", "Runs"),
+        ("images", "Images"),
+        ("clean-up", "Clean-up"),
+    )
     """(id, name) of the areas that work, in the order of their number keys."""
 
     def __init__(self, uri: str | None = None, store: Path | None = None, theme: str | None = None) -> None:

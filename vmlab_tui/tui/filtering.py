@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from vmlab_tui.tui.widgets.rows import Row
 
-FIELDS = ("state", "owner", "image")
+FIELDS = ("state", "owner", "image", "class")
 """What may stand before a colon."""
 
 _LIMIT = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import Refused
+from vmlab_tui.base.errors import Refused, UsageError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.verbs.clean_shapes import cleaner, plan_json, plan_lines, policy, results_outcome, total
@@ -15,25 +15,6 @@ if TYPE_CHECKING:
     from vmlab_tui.lab.cleanup import Plan
     from vmlab_tui.lab.reach import Judgement
     from vmlab_tui.lab.sweep import Cleaner, Result
-
-# as in lab.cleanup.CLASSES, which the help does not wait for
-CLASSES = (
-    "dead-run",
-    "ended-run",
-    "expired",
-    "expired-off",
-    "no-domain",
-    "no-directory",
-    "empty-dir",
-    "libvirt",
-    "half-built",
-    "former",
-    "image",
-    "template",
-    "run",
-    "adopted",
-    "stale",
-)
 
 
 class Clean(Verb):
@@ -51,6 +32,9 @@ their lease are stopped first, their memory saved; deleting them is left to the 
 Without a terminal and without --yes it only shows. Everything goes to the trash (vmlab undo brings it
 back, running VMs running); vmlab trash empty frees the space.
 
+Classes: dead-run, ended-run, expired, expired-off, no-domain, no-directory, empty-dir, libvirt, half-built,
+former, image, template, run, adopted, stale.
+
 Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 something was skipped or failed;
 3 more would go than the settings allow at once; 4 libvirt or the disk failed."""
     examples = (
@@ -65,13 +49,7 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
     loses = True
     params = (
         Param("dry_run", "Only show what would be done.", kind=Kind.FLAG, short="n"),
-        Param(
-            "class",
-            "Only this class of garbage; repeat for more.",
-            kind=Kind.CHOICE,
-            choices=CLASSES,
-            multiple=True,
-        ),
+        Param("class", "Only this class of garbage; repeat for more.", multiple=True, metavar="CLASS"),
         Param("older_than", "Only what has been garbage for so long.", kind=Kind.DURATION, metavar="TIME"),
         Param("only", "Only this thing (kind:name); repeat for more.", multiple=True, metavar="THING"),
         Param("explain", "Show the whole proof for one thing.", metavar="THING"),
@@ -116,8 +94,12 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
 
     async def _plan(self, at_work: Cleaner, args: Args) -> tuple[Judgement, Plan]:
         from vmlab_tui.lab.asked import find
-        from vmlab_tui.lab.cleanup import choose, make_plan
+        from vmlab_tui.lab.cleanup import CLASSES, choose, make_plan
 
+        for name in args.many("class"):
+            if name not in CLASSES or name == "trash":
+                known = ", ".join(one for one in CLASSES if one != "trash")
+                raise UsageError(f"--class {clean_line(name, 40)}: there is no such class", hint=known)
         judgement = await at_work.look()
         keys = [find(judgement.world, ref).key for ref in args.many("only")] or None
         older = args.seconds("older_than") or 0.0

@@ -42,7 +42,7 @@ THING is a name, a uuid, a path, or kind:name where several are called the same.
         ("vmlab rm web-7f3a", "a VM of ours with everything that is its own"),
         ("vmlab rm image:golden", "an image that nothing stands on"),
     )
-    loses = True
+    confirms = True
     params = (
         Param(
             "thing",
@@ -138,6 +138,9 @@ something in the lab or in the trash still stands on stays. There is no way back
         ("vmlab trash empty", "lists what is lost, and asks"),
         ("vmlab trash empty --older-than 7d --yes", "for a timer"),
     )
+    areas = ("clean-up",)
+    key = "E"
+    label = "empty"
     loses = True
     params = (
         Param(
@@ -224,7 +227,7 @@ A VM that ran comes back running, where it stood; what it stands on comes back b
         ("vmlab undo web-7f3a", "one thing; vmlab trash list shows what there is"),
     )
     areas = ("clean-up",)
-    key = "U"
+    key = "u"
     label = "undo"
     params = (
         Param(
