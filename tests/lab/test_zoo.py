@@ -310,3 +310,75 @@ def test_it_stays_within_its_bounds(zoo: Zoo) -> None:
     assert len(list(zoo.store.images.glob("*.qcow2"))) == 3
     vmlab("clean", "--yes", "--no-limit")
     assert not list(zoo.store.images.glob("*.qcow2"))
+
+
+def test_what_other_scripts_left_is_adopted_shown_exactly_and_cleaned(zoo: Zoo) -> None:
+    """``vps-test-*`` domains with overlays and seeds in a folder, and files of domains long gone."""
+    outside = zoo.outside
+    base = blank(outside / "base.qcow2")
+    vms = []
+    for name in ("one", "two"):
+        disk = overlay(outside / f"vps-test-{name}.qcow2", base)
+        seed = outside / f"vps-test-{name}-seed.iso"
+        seed.write_bytes(os.urandom(4096))
+        ident = zoo.define(f"vps-test-{name}-{os.getpid()}", [disk, seed], forms=["qcow2", "raw"])
+        vms.append((ident, {str(disk), str(seed)}))
+    lost = overlay(outside / "vps-test-lost.qcow2", base)
+    bystander = zoo.define(f"vps-prod-{os.getpid()}", [overlay(outside / "vps-prod.qcow2", base)])
+    before, defined = state_of([outside]), libvirt_state(zoo.domains)
+    words = ("adopt", f"vps-test-*-{os.getpid()}", str(outside / "vps-test-*"))
+
+    shown = vmlab(*words)
+    assert shown["dry_run"] is True
+    found = shown["adopted"]
+    assert isinstance(found, list)
+    assert [(one["uuid"], set(one["files"])) for one in found] == [*vms, (None, {str(lost)})]
+    assert not list(zoo.store.vms.iterdir())
+
+    vmlab(*words, "--for", "1h", "--yes")
+    assert vmlab("clean")["items"] == []
+    vmlab("extend", vms[0][0], vms[1][0], "--for", "0s")
+    assert keys(vmlab("clean"), "items") == {f"vm:{ident}" for ident, _ in vms}
+    vmlab("rm", str(lost), "--yes")
+    cleaned = vmlab("clean", "--yes")
+    assert keys(cleaned, "results", state="done") == {f"vm:{ident}" for ident, _ in vms}
+    assert {path.name for path in outside.iterdir()} == {"base.qcow2", "vps-prod.qcow2"}
+    assert bystander in virsh("list", "--all", "--uuid")
+    subprocess.run(["qemu-img", "check", "-q", str(outside / "vps-prod.qcow2")], check=True)
+    vmlab("undo")
+    vmlab("undo")
+    assert state_of([outside]) == before
+    assert libvirt_state(zoo.domains) == defined
+
+
+def test_what_another_needs_or_holds_is_not_adopted(zoo: Zoo) -> None:
+    base = blank(zoo.outside / "base.qcow2")
+    overlay(zoo.outside / "on.qcow2", base)
+    vmlab_fails = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", "adopt", str(base), "--yes"], capture_output=True, text=True
+    )
+    assert vmlab_fails.returncode == 3
+    assert "is needed by" in vmlab_fails.stderr
+
+
+def test_a_persons_word_overrides_a_lease_but_no_need(zoo: Zoo) -> None:
+    kept = zoo.vm("kept", "never-was", keep=True)
+    image = zoo.image("gold")
+    user = zoo.vm("user", "never-was", keep=True, disk=image)
+    vmlab("rm", kept, "--yes")
+    assert {path.name for path in zoo.store.vms.iterdir()} == {user}
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", "rm", "gold", "--yes"], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert "needs it" in done.stderr
+    vmlab("rm", user, "--yes")
+    vmlab("rm", "gold", "--yes")
+    assert not list(zoo.store.images.glob("*.qcow2"))
+    entries = vmlab("trash", "list")["entries"]
+    assert isinstance(entries, list)
+    gold = next(entry["entry"] for entry in entries if entry["name"] == "gold")
+    stays = vmlab("trash", "empty", gold, "--yes")
+    assert keys(stays, "skipped") == {f"trash:{gold}"}, "the VM in the trash stands on it"
+    vmlab("undo", user)
+    assert (zoo.store.images / "gold.json").exists(), "what it stands on came back before it"

@@ -107,6 +107,8 @@ def of_vm(lease: Lease, power: Power | None, run: RunFact | None, now: float) ->
     else:
         claim = Claim()
     made = seconds(lease.created) or now
+    if run is None and claim.rule.startswith("expired"):
+        return claim
     if run is None:
         # between a run's directory and its first event lies little time, but some
         if now - made < GRACE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vmlab_tui.verbs.adopt import Adopt
 from vmlab_tui.verbs.clean import Clean
 from vmlab_tui.verbs.fork import ForkVm
 from vmlab_tui.verbs.image_make import ImageAdd, ImageBuild
@@ -59,6 +60,7 @@ VERBS: tuple[Verb, ...] = (
     ProfileCheck(),
     ProfileSchema(),
     Clean(),
+    Adopt(),
     Remove(),
     Undo(),
     TrashList(),

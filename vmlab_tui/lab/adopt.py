@@ -1,0 +1,185 @@
+"""Taking over what others made: foreign VMs, and files that no VM names. Nothing is moved or changed."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmlab_tui.base.errors import LabError, Refused, UsageError
+from vmlab_tui.base.faults import declare, point
+from vmlab_tui.base.ids import new_uuid
+from vmlab_tui.base.paths import Store, fsync_dir, write_durably
+from vmlab_tui.base.text import clean_line
+from vmlab_tui.lab.graph import Key
+from vmlab_tui.lab.leases import Lease, after, now, whoami, write_lease
+from vmlab_tui.lab.parts import ADOPTED, Adopted, list_adopted
+from vmlab_tui.lab.reach import World
+from vmlab_tui.lab.sizes import comes_back
+
+DIRECTORY = declare("adopt.directory", "an adopted VM has a directory, its lease is not written")
+_DISKS = (".qcow2", ".img", ".raw", ".iso", ".qed", ".vmdk")
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """One thing that would be taken over: a VM (``uuid``) with its files, or files alone. Sizes in bytes.
+
+    ``left``: (file, why) of what it names and that is not taken over with it.
+    """
+
+    name: str
+    uuid: str
+    files: tuple[str, ...]
+    size: int
+    left: tuple[tuple[str, str], ...] = ()
+
+
+def find(world: World, store: Store, refs: Iterable[str]) -> list[Takeover]:
+    """What these names, patterns (``vps-test-*``), files and folders mean. Touches nothing.
+
+    Of a VM's files those are its own that no other thing names and that lie outside the store. Raises
+    UsageError for what means nothing, Refused for what is ours or another lab's.
+    """
+    found: dict[str, Takeover] = {}
+    loose: dict[str, None] = {}
+    for ref in refs:
+        if "/" in ref:
+            loose |= dict.fromkeys(_paths(ref))
+            continue
+        vms = [
+            thing
+            for key, thing in world.things.items()
+            if key[0] == "vm" and (fnmatch.fnmatchcase(thing.name, ref) or key[1] == ref)
+        ]
+        if not vms:
+            raise UsageError(
+                f"no VM is called '{clean_line(ref, 80)}'", hint="vmlab ls shows all; a file has a /"
+            )
+        for thing in vms:
+            if thing.ours:
+                if thing.name == ref or thing.key[1] == ref:
+                    raise Refused(f"VM {clean_line(thing.name, 80)} is ours already")
+                continue
+            if thing.root:
+                raise Refused(f"VM {clean_line(thing.name, 80)} cannot be taken over: {thing.root}")
+            found[thing.key[1]] = _vm(world, store, thing.key)
+    taken = {path for one in found.values() for path in one.files}
+    known = {path for one in list_adopted(store)[0] for path in one.files}
+    for path in loose:
+        if path not in taken and path not in known:
+            found[path] = _file(world, store, path)
+    if not found:
+        raise UsageError("nothing is there that could be taken over")
+    return list(found.values())
+
+
+def _paths(ref: str) -> list[str]:
+    """A file, the disks right in a folder, or what a pattern of files means."""
+    path = Path(ref).absolute()
+    if path.is_dir():
+        return sorted(str(one) for one in path.iterdir() if one.suffix in _DISKS and _plain(one))
+    if any(sign in path.name for sign in "*?["):
+        return sorted(str(one) for one in path.parent.glob(path.name) if _plain(one))
+    if not _plain(path):
+        raise UsageError(f"{path} is no plain file", hint="name a disk, a folder or a VM")
+    return [str(path)]
+
+
+def _plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _vm(world: World, store: Store, key: Key) -> Takeover:
+    thing = world.things[key]
+    files, left = [], []
+    for edge in world.uses.get(key, ()):
+        used = world.things.get(edge.used)
+        if used is None or edge.used[0] != "disk":
+            continue
+        path = used.key[1]
+        others = [one for one in world.used_by[edge.used] if one.user != key]
+        if others:
+            left.append((path, f"{world.things[others[0].user].name} needs it too"))
+        elif not _plain(Path(path)):
+            left.append((path, "it is no plain file"))
+        else:
+            files.append(path)
+    files = list(dict.fromkeys(files))
+    facts = {path: os.lstat(path) for path in files}
+    return Takeover(thing.name, key[1], tuple(files), comes_back(facts), tuple(dict.fromkeys(left)))
+
+
+def _file(world: World, store: Store, path: str) -> Takeover:
+    real = os.path.realpath(path)
+    if Path(real).is_relative_to(store.root.resolve()):
+        raise Refused(f"{path} lies in the store", hint="vmlab clean looks after that")
+    users = [edge for edge in world.used_by.get(("disk", real), ()) if edge.user in world.things]
+    if users:
+        user = world.things[users[0].user]
+        raise Refused(
+            f"{path} is needed by {clean_line(user.name, 80)} ({users[0].how})",
+            hint="take that over: what is its own comes with it",
+        )
+    thing = world.things.get(("disk", real))
+    if thing and thing.root:
+        raise Refused(f"{path} is in use: {thing.root}")
+    return Takeover(Path(path).name, "", (path,), comes_back({path: os.lstat(path)}))
+
+
+def take(store: Store, one: Takeover, seconds: float | None, *, uid: int, gid: int) -> str:
+    """Write the lease, or the register, of a takeover; returns what it is called in the store.
+
+    ``seconds``: how long it is kept; None for good. ``uid``, ``gid``: QEMU's user. Raises LabError.
+    """
+    until = None if seconds is None else after(seconds)
+    if one.uuid:
+        folder = store.vm(one.uuid)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(folder, uid, gid)
+        fsync_dir(store.vms)
+        point(DIRECTORY)
+        write_lease(
+            store,
+            Lease(
+                uuid=one.uuid,
+                name=one.name,
+                run_id="adopted",
+                profile="adopted",
+                image="",
+                owner=whoami(),
+                created=now(),
+                expires=until,
+                keep=True,
+                adopted=one.files,
+            ),
+        )
+        return one.uuid
+    register = store.root / ADOPTED
+    register.mkdir(mode=0o700, exist_ok=True)
+    ident = new_uuid()
+    inodes = []
+    for path in one.files:
+        try:
+            facts = os.lstat(path)
+        except OSError as error:
+            raise LabError(f"{path} cannot be looked at: {error.strerror}") from error
+        inodes.append((facts.st_dev, facts.st_ino))
+    entry = Adopted(
+        id=ident,
+        name=one.name,
+        owner=whoami(),
+        created=now(),
+        expires=until,
+        files=one.files,
+        inodes=tuple(inodes),
+    )
+    write_durably(register / f"{ident}.json", entry.model_dump_json(by_alias=True, indent=1) + "\n")
+    return ident
