@@ -12,7 +12,7 @@ import pytest
 from vmlab_tui.cli.app import make
 from vmlab_tui.cli.commands import EXITS
 from vmlab_tui.spec.profile import load_profile
-from vmlab_tui.spec.settings import load_settings
+from vmlab_tui.spec.settings import CleanRules, load_settings
 from vmlab_tui.verbs.registry import VERBS
 
 TEXT = (Path(__file__).parents[2] / "README.md").read_text()
@@ -30,7 +30,7 @@ def commands() -> list[str]:
 
 
 def test_its_profile_is_right(tmp_path: Path) -> None:
-    profile, _ = blocks("yaml")
+    profile = blocks("yaml")[0]
     (tmp_path / "site").mkdir()
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "more.sh").write_text("true\n")
@@ -41,10 +41,19 @@ def test_its_profile_is_right(tmp_path: Path) -> None:
 
 
 def test_its_settings_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, settings = blocks("yaml")
+    _, _, settings = blocks("yaml")
     (tmp_path / "config.yaml").write_text(settings)
     monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
     assert load_settings().uri == "qemu:///system"
+
+
+def test_its_rules_for_a_clean_up_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, rules, _ = blocks("yaml")
+    (tmp_path / "config.yaml").write_text(f"schema: 1\n{rules}")
+    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
+    told = load_settings().clean
+    assert told.images
+    assert told.model_copy(update={"watch": (), "hosts": (), "images": ()}) == CleanRules()
 
 
 def test_its_keys_are_those_of_the_verbs() -> None:

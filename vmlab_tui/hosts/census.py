@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -89,6 +90,7 @@ async def saved_domain(
     return await host._call(f"read {path.name}", work, timeout)
 
 
+@lru_cache(maxsize=4096)
 def domain_in(text: str) -> tuple[str, Mark | None, tuple[str, ...]]:
     """The domain in a stored definition or snapshot: uuid, mark, files. Raises LabError."""
     root = parse(text)
@@ -140,12 +142,11 @@ def _read(connection: Any, domain: Any) -> Naming | None:
         raw: set[str] = set()
         mark = None
         for text, how in texts:
-            root = parse(text)
-            files |= dict.fromkeys((str(path), how) for path in files_of(root))
-            files |= dict.fromkeys((path, how) for path in _volumes(connection, root))
-            raw |= set(_raw(root))
-            if root.tag == "domain":
-                mark = mark or parse_domain(text).mark
+            seen = _seen(text)
+            files |= dict.fromkeys((path, how) for path in seen.files)
+            files |= dict.fromkeys((path, how) for path in _volumes(connection, seen.volumes))
+            raw |= seen.raw
+            mark = mark or seen.mark
     except libvirt.libvirtError as error:
         if error.get_error_code() in _GONE:
             return None
@@ -186,14 +187,35 @@ def _raw(root: ET.Element) -> Iterator[str]:
             yield source.get("file") or ""
 
 
-def _volumes(connection: Any, root: ET.Element) -> Iterator[str]:
-    """The files of volumes that are named by pool and name. Raises LabError when one cannot be found out."""
-    for source in root.iter("source"):
-        pool, volume = source.get("pool"), source.get("volume")
-        if pool and volume:
-            try:
-                yield connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
-            except libvirt.libvirtError as error:
-                raise LabError(
-                    f"its volume {clean_line(volume, 60)} in the pool {clean_line(pool, 60)} cannot be found"
-                ) from error
+def _volumes(connection: Any, named: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The files of volumes by (pool, name). Raises LabError when one cannot be found out."""
+    for pool, volume in named:
+        try:
+            yield connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
+        except libvirt.libvirtError as error:
+            raise LabError(
+                f"its volume {clean_line(volume, 60)} in the pool {clean_line(pool, 60)} cannot be found"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one XML says."""
+
+    files: tuple[str, ...]
+    raw: frozenset[str]
+    volumes: tuple[tuple[str, str], ...]
+    mark: Mark | None
+
+
+@lru_cache(maxsize=4096)
+def _seen(text: str) -> _Seen:
+    """Read once: the same texts come again with each look. Raises LabError."""
+    root = parse(text)
+    sources = ((source.get("pool"), source.get("volume")) for source in root.iter("source"))
+    return _Seen(
+        tuple(map(str, files_of(root))),
+        frozenset(_raw(root)),
+        tuple((pool, volume) for pool, volume in sources if pool and volume),
+        parse_domain(text).mark if root.tag == "domain" else None,
+    )
