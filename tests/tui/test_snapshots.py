@@ -247,6 +247,10 @@ async def first_start(world: World, app: LabApp, pilot: Pilot[None]) -> None:
     await sees(app, pilot, "There is no image")
 
 
+async def first_run(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await sees(app, pilot, "There is an image and no run", "stale")
+
+
 async def runs(world: World, app: LabApp, pilot: Pilot[None]) -> None:
     await pilot.press("2")
     await sees(app, pilot, "running", "interrupted", "failed", "passed")
@@ -288,7 +292,7 @@ async def plan(world: World, app: LabApp, pilot: Pilot[None]) -> None:
         ("refuse", "memory", "needs 1.0G, 412M are free", "end a VM, or --set vm.memory=256MiB"),
     ]
     names = ("level", "what", "detail", "fix")
-    data: Any = {"findings": [dict(zip(names, one, strict=True)) for one in found]}
+    data: Any = {"build": None, "findings": [dict(zip(names, one, strict=True)) for one in found]}
     lines = ("Run shop on debian-12", "", "  01  claim      take name and ports", "  02  disk", "preflight")
 
     async def told(screen: NewRunScreen, args: Args) -> Outcome:
@@ -407,6 +411,7 @@ SCENES: dict[str, tuple[Callable[[World], object], Do]] = {
     "lab-details": (World.lab, lab_details),
     "lab-filter": (World.lab, lab_filter),
     "first-start": (lambda _: None, first_start),
+    "first-run": (World.images, first_run),
     "runs": (World.runs, runs),
     "run-failed": (World.failed, the_run),
     "run-passed": (World.passed, the_run),
