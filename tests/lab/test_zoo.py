@@ -39,8 +39,8 @@ def zoo(lab_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zoo]:
     config = outside / "config"
     config.mkdir()
     (config / "config.yaml").write_text(
-        f"schema: 1\nclean:\n  watch: [{outside}/watched]\n"
-        "  images: [{prefix: ci-, keep: 1, older: 1h}]\n  templates: 1MiB\n"
+        f"schema: 1\nbudget: 1MiB\nclean:\n  watch: [{outside}/watched]\n"
+        "  images: [{prefix: ci-, keep: 1, older: 1h}]\n"
         "  runs_keep: 5\n  runs_older: 10d\n  items: 1000\n  share: 100\n"
     )
     (outside / "watched").mkdir()
@@ -128,11 +128,12 @@ def leftovers(zoo: Zoo) -> None:
         f"<domainsnapshot><name>one</name><state>shutoff</state>{inner}</domainsnapshot>"
     )
     zoo.found(f"libvirt:{record}")
-    for name, used in (("new", FAR), ("old", OLD)):
+    for name, used in (("new", 2e9), ("old", 1e9)):
         folder = store.root / "templates" / name
         folder.mkdir(parents=True)
-        note = {"key": name, "image": "base", "created": OLD, "used": used}
-        (folder / "template.json").write_text(json.dumps(note))
+        (folder / "template.json").write_text(json.dumps({"key": name, "image": "base", "created": OLD}))
+        (folder / "used").touch()
+        os.utime(folder / "used", (used, used))
         overlay(folder / "disk.qcow2", image)
         (folder / "ballast").write_bytes(os.urandom(600_000))
     zoo.found("template:old")

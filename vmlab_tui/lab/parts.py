@@ -23,11 +23,11 @@ from vmlab_tui.lab.claims import Claim, Policy, RunFact, ago, of_templates, seco
 from vmlab_tui.lab.graph import Key
 from vmlab_tui.lab.reach import Action, Thing
 from vmlab_tui.lab.sizes import comes_back
+from vmlab_tui.lab.templates import last_used
 
 RUN_LOCK = "lock"
 """A run's lock in its directory, held by its worker."""
 RUN_SOCKET = "ctl.sock"
-TEMPLATES = "templates"
 ADOPTED = "adopted"
 
 
@@ -222,7 +222,7 @@ def add_staging(graph: Graph, store: Store) -> None:
 
 def add_templates(graph: Graph, store: Store, policy: Policy) -> None:
     """Every template names its image; only the budget calls one garbage."""
-    root = store.root / TEMPLATES
+    root = store.templates
     try:
         found = names(root)
     except OSError as error:
@@ -232,9 +232,13 @@ def add_templates(graph: Graph, store: Store, policy: Policy) -> None:
     told: dict[str, tuple[dict[str, object], dict[str, os.stat_result], str]] = {}
     for name in found:
         folder = root / name
-        if name.startswith(".") or not folder.is_dir():
+        if not folder.is_dir():
             continue
         files = files_of(graph, folder, ("template", name))
+        if name.startswith("."):
+            made = Thing(("template", name), name, root="it is being made, or its run will take it away")
+            graph.add(made, files, folders=[folder])
+            continue
         note, problem = _note(folder / "template.json")
         told[name] = note, files, problem
         if not problem:
@@ -277,13 +281,10 @@ def _note(path: Path) -> tuple[dict[str, object], str]:
 
 
 def _when(note: Mapping[str, object], folder: Path) -> float:
-    for name in ("used", "created"):
-        value = note.get(name)
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str) and (when := seconds(value)) is not None:
-            return when
-    return folder.stat().st_mtime
+    """When it was last started from, else made."""
+    created = note.get("created")
+    made = seconds(created) if isinstance(created, str) else None
+    return last_used(folder) or made or folder.stat().st_mtime
 
 
 # -- small things ----------------------------------------------------------------------------------

@@ -163,11 +163,12 @@ class Cleaner:
 
     @contextlib.contextmanager
     def _publishing(self, thing: Thing) -> Iterator[None]:
-        """While an image's file may go, none is published: a file comes before what points at it."""
-        if thing.key[0] not in ("image", "file"):
-            yield
-            return
-        with locked(self._store.images / ".lock"):
+        """While an image or a template may go, none is put in place: files come before what points there."""
+        images = self._store.images
+        folder = {"image": images, "file": images, "template": self._store.templates}
+        with contextlib.ExitStack() as held:
+            if (place := folder.get(thing.key[0])) is not None:
+                held.enter_context(locked(place / ".lock"))
             yield
 
     @contextlib.contextmanager

@@ -69,14 +69,13 @@ class ImageRule(BaseModel):
 
 
 class CleanRules(BaseModel):
-    """What counts as garbage. Sizes in bytes, ages in seconds, ``share`` in percent of the store."""
+    """What counts as garbage, beside ``budget``. Sizes in bytes, ages in seconds, ``share`` in percent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     watch: tuple[Folder, ...] = Field((), description="more folders whose disks may stand on ours")
     hosts: tuple[Uri, ...] = Field((), description="libvirt hosts that share these folders")
     images: tuple[ImageRule, ...] = Field((), description="images that may be thrown away")
-    templates: Bytes = Field(20 << 30, description="what templates may take together")
     runs_keep: Annotated[int, Field(ge=0, le=1_000_000)] = Field(200, description="newest runs that stay")
     runs_older: Seconds = Field(30 * 86400.0, description="age at which the others may go")
     trash_older: Seconds = Field(7 * 86400.0, description="age at which the trash is emptied")

@@ -29,12 +29,13 @@ def policy() -> tuple[Policy, Limits]:
     from vmlab_tui.lab.cleanup import Limits
     from vmlab_tui.spec.settings import load_settings
 
-    rules = load_settings().clean
+    settings = load_settings()
+    rules = settings.clean
     return Policy(
         watch=tuple(Path(folder).expanduser() for folder in rules.watch),
         hosts=rules.hosts,
         images=tuple(ImageRule(one.prefix, one.keep, one.older) for one in rules.images),
-        templates=rules.templates,
+        templates=settings.budget,
         runs_keep=rules.runs_keep,
         runs_older=rules.runs_older,
         trash_older=rules.trash_older,
