@@ -12,8 +12,7 @@ import pytest
 from tests.guests.beds import Bed
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import new_host_key
-from vmlab_tui.guests.terminal import shell_at, ssh_argv, write_known_hosts
-from vmlab_tui.guests.units import Place
+from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
 
 
 def ssh(endpoint: Endpoint, known: Path, *words: str, home: Path) -> subprocess.CompletedProcess[bytes]:
@@ -46,11 +45,3 @@ def test_another_host_key_is_refused(gnu: Bed, known: Path, tmp_path: Path) -> N
 def test_a_host_that_begins_with_a_dash_is_no_option(gnu: Bed, known: Path) -> None:
     argv = ssh_argv(replace(gnu.endpoint, host="-oProxyCommand=false"), None, known)
     assert argv.index("--") < argv.index("-oProxyCommand=false")
-
-
-def test_a_shell_where_the_step_ended(gnu: Bed, known: Path, tmp_path: Path) -> None:
-    place = Place(cwd="/usr/lib", env={"FOO": "it's\n$x", "HOME": "/nowhere"})
-    line = shell_at(place, user="root", login="root")
-    argv = ssh_argv(gnu.endpoint, line, known)
-    done = subprocess.run(argv, input=b'pwd; echo "$FOO"; echo $HOME\n', capture_output=True, timeout=20)
-    assert done.stdout == b"/usr/lib\nit's\n$x\n/root\n", done.stderr

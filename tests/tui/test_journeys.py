@@ -49,9 +49,9 @@ def test_from_a_failing_run_into_the_vm_and_back(tiny_image: str, tmp_path: Path
         # all that is needed stands on one screen of 80x24
         assert "E: no such thing" in shown
         assert "ssh" in shown
-        term.press("s", ":~$", 60)
-        term.keys("echo in-the-guest-$((40+2)) $(id -un)", "Enter")
-        term.sees("in-the-guest-42 lab")
+        term.press("s", "step 10 'breaks' exited with 3: exit 3", 60)
+        term.keys("echo in-the-guest-$((40+2)) $(id -un) $VMLAB_STEP", "Enter")
+        term.sees("in-the-guest-42 root 10")
         term.keys("exit", "Enter")
         shown = term.sees("E: no such thing")
         assert "in-the-guest-42" not in shown

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.guests.units import Place
 
 
 def write_known_hosts(endpoint: Endpoint, path: Path) -> None:
@@ -69,19 +68,3 @@ def ssh_argv(
 def _algorithms(endpoint: Endpoint) -> str:
     kind = endpoint.pin.split()[0]
     return "rsa-sha2-512,rsa-sha2-256" if kind == "ssh-rsa" else kind
-
-
-def shell_at(place: Place, *, user: str = "root", login: str = "lab") -> list[str]:
-    """The command (:func:`ssh_argv` with ``tty``) for a shell where a step ended, with its environment."""
-    skip = {"PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "SHELL"}
-    exports = "".join(
-        f"export {name}={shlex.quote(value)}; " for name, value in place.env.items() if name not in skip
-    )
-    go = f"cd {shlex.quote(place.cwd)}; " if place.cwd else ""
-    start = 'if command -v bash >/dev/null 2>&1; then exec bash; else exec "${SHELL:-/bin/sh}"; fi'
-    inner = exports + go + start
-    if user == login:
-        return [f"/bin/sh -c {shlex.quote(inner)}"]
-    if login == "root":
-        return [f"su -s /bin/sh {shlex.quote(user)} -c {shlex.quote(inner)}"]
-    return [f"sudo -n -H -u {shlex.quote(user)} /bin/sh -c {shlex.quote(inner)}"]

@@ -48,10 +48,20 @@ class UnitState:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a script was when it ended: for a shell that goes on there. Secrets are not in ``env``."""
+    """Where a script was when it ended: for a shell that goes on there. Secrets are not in ``env``.
+
+    ``command`` is the one that ended it, as its shell writes it, or the line that stood there; empty when
+    the shell does not tell (dash).
+    """
 
     cwd: str
     env: Mapping[str, str]
+    command: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether the script has told it: not one that was killed, is not shell, or has its own EXIT trap."""
+        return bool(self.env)
 
 
 class UnitLost(LabError):
@@ -99,6 +109,12 @@ class UnitSpec:
     @property
     def folder(self) -> str:
         return f"{shell.ROOT}/{self.name}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that it begins with, but for those of its user and the secrets."""
+        about = {"VMLAB_RUN": self.run_id, "VMLAB_STEP": self.number, "VMLAB_ATTEMPT": self.attempt}
+        return {**{name: str(value) for name, value in about.items()}, **self.env}
 
 
 @dataclass
@@ -265,9 +281,10 @@ async def _persist(
 
 
 def _start_program(spec: UnitSpec, offset: int | None) -> bytes:
-    command = shell.interpreter(spec.script, f"{spec.folder}/script", spec.folder, list(spec.secrets))
-    about = {"VMLAB_RUN": spec.run_id, "VMLAB_STEP": str(spec.number), "VMLAB_ATTEMPT": str(spec.attempt)}
-    run = shell.wrapper(spec.folder, spec.user, {**about, **spec.env}, spec.script, command)
+    command, first = shell.interpreter(
+        spec.script, f"{spec.folder}/script", spec.folder, list(spec.secrets), spec.env.get("BASH_ENV", "")
+    )
+    run = shell.wrapper(spec.folder, spec.user, spec.environment, spec.script, command, first)
     return shell.start(spec.folder, spec.name, spec.user, run, shell.exports(spec.secrets), offset=offset)
 
 
@@ -366,13 +383,25 @@ async def kill_unit(guest: Guest, spec: UnitSpec, *, grace: float = 5, timeout: 
     return report.state(guest, spec)
 
 
+# LINENO is a shell's own idea in a trap: BusyBox leaves it where the script was
+_PLACE = r"""
+cd %s 2>/dev/null || exit 0
+cat cwd; printf '\0'; [ ! -e command ] || cat command; printf '\0'
+case $(readlink -f /bin/sh) in */busybox) [ ! -e line ] || cat line ;; esac; printf '\0'
+cat env
+"""
+
+
 async def unit_place(guest: Guest, spec: UnitSpec, *, timeout: float = 60) -> Place:
-    """Working directory and environment at the script's end; the user's home and nothing if not saved."""
-    found = await guest.execute(f"cd {spec.folder} && cat cwd && printf '\\0' && cat env", timeout=timeout)
-    cwd, _, rest = found.out.partition(b"\0")
-    pairs = (entry.partition(b"=") for entry in rest.split(b"\0") if b"=" in entry)
+    """Working directory and environment at the script's end, and what ended it; all empty if not saved."""
+    found = await guest.execute(_PLACE % spec.folder, timeout=timeout)
+    cwd, command, line, *rest = [*found.out.split(b"\0"), b"", b"", b""]
+    pairs = (entry.partition(b"=") for entry in rest if b"=" in entry)
     env = {os_text(name): os_text(value) for name, _, value in pairs if _ENV_NAME.fullmatch(os_text(name))}
-    return Place(cwd=os_text(cwd.removesuffix(b"\n")), env=env)
+    said = clean(command).strip()
+    if not said and line.strip().isdigit():
+        said = "".join(spec.script.splitlines()[int(line) - 1 : int(line)]).strip()
+    return Place(cwd=os_text(cwd.removesuffix(b"\n")), env=env, command=said)
 
 
 def os_text(raw: bytes) -> str:

@@ -2,8 +2,9 @@
 
 In the guest a unit is a directory under /var/lib/vmlab/units: ``script``, ``run`` (the wrapper), ``log``,
 ``pid`` (process, its start time and the boot: the claim that it has been started, made once by link(2)),
-``status`` (how the script ended, written when its last output is in the log), and ``cwd`` and
-``env`` (NUL-separated) as they were when the script ended.
+``status`` (how the script ended, written when its last output is in the log), ``cwd`` and ``env``
+(NUL-separated) as they were when the script ended, and as far as its shell tells it the ``command`` that
+ended it, or its ``line``.
 """
 
 from __future__ import annotations
@@ -26,12 +27,17 @@ def exports(env: Mapping[str, str]) -> str:
     return "".join(f"export {name}={_quote(value)}\n" for name, value in env.items())
 
 
-def interpreter(script: str, path: str, folder: str, hidden: list[str]) -> str:
-    """The command line that runs the script at ``path`` and has it note where it ended.
+def interpreter(
+    script: str, path: str, folder: str, hidden: list[str], bash_env: str = ""
+) -> tuple[str, str]:
+    """The command line that runs the script at ``path`` and has it note where it ended, and a text for bash.
 
     A script without an interpreter line runs under ``sh -e``: a step that goes on after an error would be
-    reported as passed. Shell scripts are sourced under a trap that saves the working directory and the
-    environment without ``hidden``; others are executed as they are.
+    reported as passed. Shell scripts run under a trap that saves the working directory and the environment
+    without ``hidden``; others are executed as they are. The second text (or ``""``) is for a file that
+    ``BASH_ENV`` names: bash tells the trap a script's own commands only if it runs the script and does not
+    source it. Other shells do source it; of these only BusyBox knows the line it was at. ``bash_env``: the
+    script's own such file, which is read then.
     """
     words = ["/bin/sh", "-e"]
     if script.startswith("#!"):
@@ -40,16 +46,39 @@ def interpreter(script: str, path: str, folder: str, hidden: list[str]) -> str:
             words = words[1:]
         name = words[0].rpartition("/")[2] if words else ""
         if name not in _SHELLS or any(not re.fullmatch(r"-[A-Za-z]+", word) for word in words[1:]):
-            return _quote(path)
+            return _quote(path), ""
     forget = f"unset {' '.join(hidden)}; " if hidden else ""
     # /proc/self/environ rather than export -p: exact, and the same from every shell
-    save = f"{{ pwd >{folder}/cwd; ({forget}exec cat /proc/self/environ >{folder}/env); }} 2>/dev/null"
-    trap = f'trap {_quote(save)} EXIT; . "$0"'
-    return shlex.join([*words, "-c", trap, path])
+    save = f"pwd >{folder}/cwd; ({forget}exec cat /proc/self/environ >{folder}/env)"
+    if words[0].rpartition("/")[2] == "bash":
+        save = f'{{ {save}; printf %s "$BASH_COMMAND" >{folder}/command; }} 2>/dev/null'
+        # without an ERR trap bash takes the command before a failing ( ) for the one that failed
+        env = f"export BASH_ENV={_quote(bash_env)}" if bash_env else "unset BASH_ENV"
+        first = f"{{ {env}; trap : ERR; trap {_quote(save)} EXIT; }} 2>/dev/null\n"
+        return shlex.join([*words, path]), first + ('. "$BASH_ENV"\n' if bash_env else "")
+    save = f'{{ {save}; echo "${{LINENO-}}" >{folder}/line; }} 2>/dev/null'
+    return shlex.join([*words, "-c", f'trap {_quote(save)} EXIT; . "$0"', path]), ""
 
 
-def wrapper(folder: str, user: str, env: Mapping[str, str], script: str, command: str) -> str:
+def become(user: str, command: str) -> str:
+    """Shell text for root that goes on as ``user`` with the command line ``command``; wants $uid and $gid."""
+    if user == "root":
+        return f"exec {command}"
+    return (
+        "if setpriv --help 2>&1 | grep -q -e --reuid; then\n"
+        f'  exec setpriv --reuid "$uid" --regid "$gid" --init-groups -- {command}\n'
+        "else\n"
+        f"  exec su -s /bin/sh {_quote(user)} -c {_quote('exec ' + command)}\n"
+        "fi"
+    )
+
+
+def wrapper(
+    folder: str, user: str, env: Mapping[str, str], script: str, command: str, first: str = ""
+) -> str:
     """The program that runs as the unit, as root; its argument is the file with the secrets, if any.
+
+    ``command`` and ``first`` come from :func:`interpreter`.
 
     Programs are started sparingly here and below: an emulated guest needs 20-60 ms for each.
 
@@ -57,18 +86,13 @@ def wrapper(folder: str, user: str, env: Mapping[str, str], script: str, command
     a file that would cut it, on somebody else's pipe it is refused. What a script leaves running in the
     background keeps the pipe open; it is given two seconds to finish its output, then not waited for.
     """
-    if user == "root":
-        become, own = f"exec {command}", ""
-    else:
-        name = _quote(user)
-        become = (
-            "if setpriv --help 2>&1 | grep -q -e --reuid; then\n"
-            f'  exec setpriv --reuid "$uid" --regid "$gid" --init-groups -- {command}\n'
-            "else\n"
-            f"  exec su -s /bin/sh {name} -c {_quote('exec ' + command)}\n"
-            "fi"
-        )
-        own = f'uid=$(id -u {name}) && gid=$(id -g {name}) && chown "$uid:$gid" log out cwd env'
+    name = _quote(user)
+    own = ""
+    if user != "root":
+        own = f'uid=$(id -u {name}) && gid=$(id -g {name}) && chown "$uid:$gid" log out cwd env command line'
+    if first:
+        own = f"printf %s {_quote(first)} >first\n{own}"
+        env = {**env, "BASH_ENV": f"{folder}/first"}
     runnable = " && chmod 755 script" if command == _quote(f"{folder}/script") else ""
     return f"""#!/bin/sh
 secrets=$1
@@ -87,12 +111,12 @@ echo "$$ ${{20}} $boot" >pid.$$
 ln pid.$$ pid 2>/dev/null || {{ rm -f pid.$$ "$0" $secrets; exit 0; }}
 # a power cut after this point must read back as "started, end unknown", never as "not started"
 sync pid . 2>/dev/null || sync
-mkfifo out; : >cwd; : >env
+mkfifo out; : >cwd; : >env; : >command; : >line
 umask 022
 printf %s {_quote(script)} >script{runnable}
 {own}
 eval "HOME=~{user}"
-export HOME USER={_quote(user)} LOGNAME={_quote(user)} SHELL=/bin/sh
+export HOME USER={name} LOGNAME={name} SHELL=/bin/sh
 {exports(env)}if [ -n "$secrets" ]; then
   . "$secrets"
   rm -f "$secrets"
@@ -102,7 +126,7 @@ copier=$!
 (
   exec 9>&- </dev/null >out 2>&1
   cd "$HOME" 2>/dev/null || cd /
-  {become}
+  {become(user, command)}
 )
 status=$?
 n=0 stat=
@@ -189,11 +213,9 @@ def _program(folder: str, *parts: str) -> bytes:
     )
 
 
-def start(folder: str, name: str, user: str, run: str, secrets: str, *, offset: int | None) -> bytes:
-    """Start the unit unless it has been started; with ``offset`` follow it in the same breath."""
-    keep = ""
-    if secrets:
-        keep = f"""
+def _in_memory(name: str, text: str) -> str:
+    """Put ``text`` into a file of root's that lives in memory only, and its path into $S."""
+    return f"""
   S={SECRETS} kind=
   [ -d $S ] || mkdir -m 700 $S
   while read -r _ at type _; do case $S/ in "$at"/*) kind=$type ;; esac; done </proc/mounts
@@ -202,7 +224,25 @@ def start(folder: str, name: str, user: str, run: str, secrets: str, *, offset: 
     *) mount -t tmpfs -o size=4m,mode=700 tmpfs $S || {{ say failed secrets 0; return; }} ;;
   esac
   S=$S/{name}.$$
-  printf %s {_quote(secrets)} >$S || {{ rm -f $S; say failed secrets 0; return; }}"""
+  printf %s {_quote(text)} >$S || {{ rm -f $S; say failed secrets 0; return; }}"""
+
+
+def leave(name: str, text: str, seconds: float) -> bytes:
+    """Leave ``text`` in such a file and print its path; gone after ``seconds`` if nobody has taken it."""
+    return _program(
+        "/",
+        f"""
+umask 077{_in_memory(name, text)}
+(trap '' HUP; sleep {max(1, round(seconds))}; rm -f $S) </dev/null >/dev/null 2>&1 &
+echo $S""",
+    )
+
+
+def start(folder: str, name: str, user: str, run: str, secrets: str, *, offset: int | None) -> bytes:
+    """Start the unit unless it has been started; with ``offset`` follow it in the same breath."""
+    keep = ""
+    if secrets:
+        keep = _in_memory(name, secrets)
     begin = f"""
 if [ ! -e "$D/pid" ]; then
   [ {_quote(user)} = root ] || id -u {_quote(user)} >/dev/null 2>&1 || {{ say failed user 0; return; }}

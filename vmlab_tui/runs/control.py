@@ -4,6 +4,8 @@ One JSON line in, one JSON line out. Requests, ``seq`` being the last event the 
 
 - ``{"verb": "status"}``
 - ``{"verb": "end", "how": "table"|"destroy"|"keep", "by": WHO, "seq": N}``
+- ``{"verb": "arm", "by": WHO}``: leave the run's secrets in the guest for a shell there, to be read once and
+  within a minute; ``path`` in the reply says where (empty: it has none).
 - ``{"verb": "vm", "do": "off"|..., "name": SNAPSHOT, "by": WHO, "seq": N}``, see `lab.vmverbs.Change`; the
   answer comes when it is done.
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.guests.here import leave_secrets
 from vmlab_tui.journal.log import Follower
 from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, carry_out
 from vmlab_tui.runs.context import RunContext
@@ -106,23 +109,33 @@ class ControlServer:
             if run.stop.closed:
                 return {"ok": False, "seq": run.state.seq, "over": True, "error": "it has just ended"}
             run.stop.ask(request.how, request.by)
+        elif request.verb == "arm":
+            try:
+                path = await leave_secrets(run.guest, run.secrets)
+            except LabError as error:
+                return self._failed(error)
+            if path:
+                run.note(f"the secrets are lent to a shell in the guest, asked by {request.by}")
+            return {"ok": True, "seq": run.state.seq, "path": path}
         elif request.verb == "vm":
             async with self._changing:
                 try:
                     await self._change(line, request)
                 except LabError as error:
-                    refused = isinstance(error, Refused)
-                    return {
-                        "ok": False,
-                        "seq": run.state.seq,
-                        "over": isinstance(error, RunIsOver),
-                        "refused": refused,
-                        "error": error.message,
-                        "hint": error.hint,
-                    }
+                    return self._failed(error)
         elif request.verb != "status":
             return {"ok": False, "seq": run.state.seq, "error": f"unknown verb {request.verb}"}
         return {"ok": True, "seq": run.state.seq, "state": run.state.state}
+
+    def _failed(self, error: LabError) -> dict[str, object]:
+        return {
+            "ok": False,
+            "seq": self._run.state.seq,
+            "over": isinstance(error, RunIsOver),
+            "refused": isinstance(error, Refused),
+            "error": error.message,
+            "hint": error.hint,
+        }
 
     async def _change(self, line: bytes, request: Request) -> None:
         """Do to the VM what was asked for. Raises Refused, RunIsOver, or what went wrong."""

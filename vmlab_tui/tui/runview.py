@@ -313,6 +313,13 @@ def possible(view: RunView, verb_id: str) -> bool:
     return True
 
 
+def stands(view: RunView) -> bool:
+    """Whether it has come to stand at a script step, so that there is a "here" for a shell."""
+    from vmlab_tui.runs.here import here_of
+
+    return (view.state.over or view.state.state == "paused") and here_of(view) is not None
+
+
 def done(view: RunView, kind: str) -> bool:
     """Whether a step that every run has went well already."""
     known = view.state.steps.get(view.plan.phase(kind).number)
@@ -326,7 +333,7 @@ def next_keys(view: RunView) -> list[tuple[str, str]]:
     if possible(view, "runs.resume"):
         found.append(("g", "go on"))
     if possible(view, "ssh"):
-        found.append(("s", "ssh here"))
+        found.append(("s", "ssh here" if stands(view) else "ssh"))
     if status != "passed":
         found += [("enter", "log"), ("tab", "console")]
     if possible(view, "runs.end"):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from vmlab_tui.base.errors import LabError
-from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb, blocking
+from typing import TYPE_CHECKING
+
+from vmlab_tui.base.errors import LabError, UsageError
+from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb, blocking
 from vmlab_tui.verbs.vm_target import find_vm, own_vms
+
+if TYPE_CHECKING:
+    from vmlab_tui.guests.endpoint import Endpoint
+    from vmlab_tui.runs.client import RunView
+    from vmlab_tui.runs.here import Here
 
 
 class Ssh(Verb):
@@ -18,9 +25,15 @@ The VM is named by itself (its name or uuid) or by its run (id, beginning of an 
 terminal is handed to OpenSSH with the lab's own key, the VM's own pinned host key, and nothing of
 your ~/.ssh configuration, agent or forwardings.
 
+With --here the shell is where the run's script step failed: the same user, folder and environment,
+the command that failed as the last of its history (where the shell tells it: bash does), and the
+run's secrets while the run is live. A command is then run in that environment.
+
 The exit code is the command's own; 255 means that SSH itself failed."""
     examples = (
         ("vmlab ssh last", "a shell in the newest run's VM"),
+        ("vmlab ssh last --here", "a shell where its step failed"),
+        ("vmlab ssh last --here -- env", "one command in that step's environment"),
         ("vmlab ssh last -- systemctl status web", "one command"),
         ("vmlab ssh last -- 'cd /srv; ls | wc -l'", "one word is a line for the guest's shell"),
         ("vmlab ssh web-7f3a -- sudo -i", "a shell as root, by the VM's name"),
@@ -37,6 +50,7 @@ The exit code is the command's own; 255 means that SSH itself failed."""
             metavar="RUN|VM",
             names="vm",
         ),
+        Param("here", "Where the run's script step ended, with its environment.", Kind.FLAG),
         Param(
             "command",
             "A command for the guest's shell instead of a terminal.",
@@ -50,7 +64,11 @@ The exit code is the command's own; 255 means that SSH itself failed."""
         from vmlab_tui.hosts.model import Power
         from vmlab_tui.runs import client
 
+        view: RunView | None = None
+        here: Here | None = None
         uuid = (await blocking(lambda: find_vm(ctx.lab, own_vms(ctx.lab), args.text("target")))).uuid
+        if args.flag("here"):
+            view, here = await blocking(lambda: _where(ctx, uuid))
         endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, uuid))
         known_hosts = ctx.lab.store.vm(uuid) / "known_hosts"
         async with ctx.host(readonly=True) as host:
@@ -68,6 +86,40 @@ The exit code is the command's own; 255 means that SSH itself failed."""
                 hint=f"vmlab start {endpoint.label}   # then once more",
             )
         await blocking(lambda: write_known_hosts(endpoint, known_hosts))
-        command = list(args.many("command")) or None
-        argv = ssh_argv(endpoint, command, known_hosts, tty=ctx.front.on_terminal)
+        command = list(args.many("command"))
+        # a shell there is a command to SSH, and wants a terminal of its own
+        tty = ctx.front.on_terminal
+        if view and here:
+            command = await _here(ctx, endpoint, view, here, tuple(command))
+        argv = ssh_argv(endpoint, command or None, known_hosts, tty=tty)
         return Outcome(exit=await ctx.front.terminal(argv))
+
+
+def _where(ctx: Context, uuid: str) -> tuple[RunView, Here]:
+    """The run of a VM and where it stands. Raises UsageError when that is at no script step."""
+    from vmlab_tui.lab.leases import read_lease
+    from vmlab_tui.runs import client
+    from vmlab_tui.runs.here import here_of
+
+    lease = read_lease(ctx.lab.store.vm(uuid))
+    view = client.get_run(ctx.lab, lease.run_id)
+    if here := here_of(view):
+        return view, here
+    raise UsageError(
+        f"run {view.run_id} ({view.status}) stands at no script step that failed",
+        hint=f"without --here: vmlab ssh {view.run_id}",
+    )
+
+
+async def _here(
+    ctx: Context, endpoint: Endpoint, view: RunView, here: Here, command: tuple[str, ...]
+) -> list[str]:
+    from vmlab_tui.guests.ssh import connect
+    from vmlab_tui.runs.here import command_here
+
+    ctx.front.status(f"{endpoint.label}: looking where {here.where}")
+    async with connect(endpoint) as guest:
+        line, missing = await command_here(guest, view, here, command)
+    if missing and command:
+        ctx.front.say(missing)  # a shell says it itself
+    return line

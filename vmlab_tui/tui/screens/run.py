@@ -386,6 +386,10 @@ class RunScreen(VerbScreen):
 
     def do(self, verb: Verb, targets: tuple[Target, ...], **given: Any) -> None:
         """A new run begins with this run's profile; one that goes on needs its secrets again."""
+        if verb.id == "ssh" and self.view is not None:
+            from vmlab_tui.tui.runview import stands
+
+            given = {"here": stands(self.view), **given}
         if verb.id == "run" and self.view is not None:
             from vmlab_tui.tui.screens.newrun import NewRunScreen
 
