@@ -20,6 +20,7 @@ from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.link import Link
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, VmSpec
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
+from vmlab_tui.hosts.vitals import Vitals, read_vitals
 from vmlab_tui.hosts.xml import domain_xml, parse_domain, snapshot_xml
 
 T = TypeVar("T")
@@ -81,6 +82,10 @@ class Host(Connection):
     async def power(self, uuid: str, *, timeout: float = 15) -> Power:
         """Its state now. Raises NotFound."""
         return await self._on("look at", uuid, domains.read_power, timeout)
+
+    async def vitals(self, uuid: str, *, timeout: float = 15) -> Vitals:
+        """Its state now, why it is in it, and what its QEMU has computed. Raises NotFound."""
+        return await self._on("look at", uuid, read_vitals, timeout)
 
     # -- life of a VM ----------------------------------------------------------------------------
 
