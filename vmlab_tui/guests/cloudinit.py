@@ -109,7 +109,7 @@ async def _once(guest: Guest, heard: Callable[[bytes], None], stage: Callable[[]
 def _judge(raw: bytes, failed: str, stage: str) -> CloudInit:
     result, _, rest = raw.partition(b"@@\n")
     status, _, log = rest.partition(b"@@\n")
-    errors = [*_errors(result), *_errors(status)]
+    errors = [*errors_of(result), *errors_of(status)]
     if failed:
         errors.append(f"a unit of it failed: {failed}")
     elif not result.strip():
@@ -119,7 +119,7 @@ def _judge(raw: bytes, failed: str, stage: str) -> CloudInit:
     return CloudInit(state, tuple(dict.fromkeys(errors)), stage, tuple(lines))
 
 
-def _errors(raw: bytes) -> list[str]:
+def errors_of(raw: bytes) -> list[str]:
     """All ``errors`` of one of cloud-init's JSON files, cleaned; nothing when it cannot be read."""
     try:
         top: Any = json.loads(raw.decode(errors="replace"))["v1"]

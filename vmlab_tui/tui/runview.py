@@ -310,6 +310,8 @@ def possible(view: RunView, verb_id: str) -> bool:
         return ended is None and not view.live
     if verb_id == "runs.end":
         return not gone
+    if verb_id == "diagnose":
+        return not gone or view.status != "passed"
     return True
 
 
@@ -335,7 +337,7 @@ def next_keys(view: RunView) -> list[tuple[str, str]]:
     if possible(view, "ssh"):
         found.append(("s", "ssh here" if stands(view) else "ssh"))
     if status != "passed":
-        found += [("enter", "log"), ("tab", "console")]
+        found += [("d", "diagnose"), ("enter", "log")]
     if possible(view, "runs.end"):
         what = "end it" if view.live else "remove its VM" if view.state.ended else "remove what it made"
         found.append(("X", what))

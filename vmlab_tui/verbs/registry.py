@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmlab_tui.verbs.adopt import Adopt
 from vmlab_tui.verbs.clean import Clean
+from vmlab_tui.verbs.diagnose import Diagnose
 from vmlab_tui.verbs.fork import ForkVm
 from vmlab_tui.verbs.image_make import ImageAdd, ImageBuild
 from vmlab_tui.verbs.images import ImageList, ImageRemove, ImageShow
@@ -28,6 +29,7 @@ VERBS: tuple[Verb, ...] = (
     Ls(),
     Show(),
     Ssh(),
+    Diagnose(),
     Start(),
     Shutdown(),
     Off(),

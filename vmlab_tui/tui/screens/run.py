@@ -354,7 +354,11 @@ class RunScreen(VerbScreen):
         from vmlab_tui.tui.runview import attempts, possible
 
         view, log = self.view, self.query_one(LogView)
-        known = [possible(view, one) for one in ("ssh", "vm.show", "runs.resume", "runs.end")] if view else []
+        known = (
+            [possible(view, one) for one in ("ssh", "vm.show", "runs.resume", "runs.end", "diagnose")]
+            if view
+            else []
+        )
         tried = attempts(view, self._number) > 1 if view else False
         sign = (known, self.problem, tried, log.status.hits is None, log.source is None)
         if sign != self._keys_for:

@@ -1,0 +1,328 @@
+"""Taking the evidence: by the best way into the guest that is open, and what this machine knows of it.
+
+Nothing is changed, in the guest or here. Everything ends by one deadline; what did not come until then is
+told as missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vmlab_tui.base.deadlines import Deadline
+from vmlab_tui.base.errors import DeadlineError, LabError
+from vmlab_tui.base.proc import arun
+from vmlab_tui.base.text import clean, clean_line
+from vmlab_tui.guests.endpoint import Endpoint
+from vmlab_tui.guests.ssh import AuthError, Guest, HostKeyError
+from vmlab_tui.hosts.agentexec import run_by_agent
+from vmlab_tui.hosts.failures import NotFound
+from vmlab_tui.hosts.host import Host
+from vmlab_tui.hosts.model import Power
+from vmlab_tui.hosts.vitals import Vitals, qemu_log
+from vmlab_tui.journal.events import moment
+from vmlab_tui.journal.state import StepState
+from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.vmdir import VmDir, vm_dir
+from vmlab_tui.runs.client import RunView, endpoint_of
+from vmlab_tui.runs.diagnosis.evidence import Evidence, Ssh, Step, Way
+from vmlab_tui.runs.diagnosis.script import Told, parse, script
+from vmlab_tui.runs.plan import PlannedStep
+from vmlab_tui.spec.model import RunStep, WaitStep
+
+LIMIT = 9.0
+"""Seconds for all of it."""
+_LOGIN = 4.0
+"""Seconds for an SSH login where the guest's agent would do as well; else there is more."""
+_PING = 2.0
+_TAIL = 64 << 10
+_LINES = 60
+
+Mask = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is diagnosed: a VM, and the run that made it if that is known. ``own``: we may enter its guest."""
+
+    name: str
+    uuid: str
+    own: bool
+    user: str = "lab"
+    network: str = ""
+    view: RunView | None = None
+
+    @property
+    def removed(self) -> bool:
+        """Whether its run has removed the VM itself."""
+        ended = self.view.state.ended if self.view else None
+        return ended is not None and ended.disposition != "kept"
+
+
+@dataclass
+class Found:
+    """The evidence, and the texts it was taken from as they came, masked."""
+
+    evidence: Evidence
+    raw: dict[str, bytes] = field(default_factory=dict)
+
+
+async def collect(lab: Lab, host: Host | None, subject: Subject, mask: Mask, limit: float = LIMIT) -> Found:
+    """Look at all that can be looked at within ``limit`` seconds. ``host``: None when libvirt is not there.
+
+    Raises nothing that a fault of guest or host could cause.
+    """
+    deadline = Deadline(limit)
+    found = Found(Evidence(clean_line(subject.name, 60), network=subject.network, host_time=time.time()))
+    if host and not subject.removed:
+        vitals = await _vitals(host, subject, found, deadline)
+        if vitals and vitals.power is Power.ON and subject.own:
+            await _look_inside(lab, host, subject, mask, found, deadline)
+            await _measure(host, subject, vitals, found, deadline)
+        elif vitals and vitals.power in (Power.OFF, Power.CRASHED):
+            await _host_kernel(found, deadline)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(1.0, deadline.left)):
+            await asyncio.to_thread(_files, lab, subject, mask, found)
+    return found
+
+
+def _know(found: Found, **what: object) -> None:
+    found.evidence = replace(found.evidence, **what)  # type: ignore[arg-type]
+
+
+# -- the domain ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample:
+    vitals: Vitals
+    at: float
+    cpus: int
+
+    @property
+    def power(self) -> Power:
+        return self.vitals.power
+
+
+async def _vitals(host: Host, subject: Subject, found: Found, deadline: Deadline) -> _Sample | None:
+    try:
+        vitals = await host.vitals(subject.uuid, timeout=deadline.part(3))
+        domain = await host.domain(subject.uuid, timeout=deadline.part(3))
+    except NotFound:
+        _know(found, gone=True)
+        return None
+    except LabError as error:
+        _know(found, agent_said=error.message)
+        return None
+    _know(found, power=vitals.power, reason=vitals.reason)
+    return _Sample(vitals, time.monotonic(), max(1, domain.cpus if domain else 1))
+
+
+async def _measure(host: Host, subject: Subject, first: _Sample, found: Found, deadline: Deadline) -> None:
+    """How busy its CPUs were since ``first``, and whether it still runs."""
+    with contextlib.suppress(LabError):
+        last = await host.vitals(subject.uuid, timeout=max(1.0, deadline.part(2)))
+        took = time.monotonic() - first.at
+        _know(found, power=last.power, reason=last.reason)
+        if first.vitals.cpu is not None and last.cpu is not None and took > 0:
+            _know(found, cpu=min(1.0, max(0.0, last.cpu - first.vitals.cpu) / took / first.cpus))
+
+
+async def _host_kernel(found: Found, deadline: Deadline) -> None:
+    """Whether this machine's kernel has killed a QEMU: its log says so, where it may be read."""
+    with contextlib.suppress(LabError):
+        done = await arun(["dmesg"], check=False, timeout=max(1.0, deadline.part(2)))
+        lines = [line for line in done.out.splitlines() if b"qemu" in line][-10:]
+        if lines:
+            found.raw["host-kernel"] = b"\n".join(lines) + b"\n"
+            _know(found, parts={**found.evidence.parts, "host-kernel": clean(found.raw["host-kernel"])})
+
+
+# -- the guest -------------------------------------------------------------------------------------------
+
+
+async def _look_inside(
+    lab: Lab, host: Host, subject: Subject, mask: Mask, found: Found, deadline: Deadline
+) -> None:
+    """Run the script by SSH, else by the agent."""
+    key = f"@{secrets.token_hex(6)}@"
+    ping = asyncio.create_task(_ping(host, subject.uuid, deadline))
+    try:
+        told = await _by_ssh(lab, subject, key, found, deadline, ping)
+        alive, said = await ping
+    finally:
+        ping.cancel()
+    _know(found, agent=alive, agent_said=said)
+    way = Way.SSH
+    if told is None and alive:
+        told, way = await _by_agent(host, subject, key, found, deadline), Way.AGENT
+    if told is not None:
+        found.raw |= {name: mask(raw) for name, raw in told.raw.items()}
+        texts = {name: clean(found.raw[name]) for name in told.raw}
+        _know(found, way=way, parts=texts, late=told.late)
+
+
+async def _ping(host: Host, uuid: str, deadline: Deadline) -> tuple[bool, str]:
+    try:
+        await host.agent(uuid, "guest-ping", timeout=deadline.part(_PING))
+    except LabError as error:
+        return False, error.message
+    return True, ""
+
+
+async def _by_ssh(
+    lab: Lab,
+    subject: Subject,
+    key: str,
+    found: Found,
+    deadline: Deadline,
+    ping: asyncio.Task[tuple[bool, str]],
+) -> Told | None:
+    try:
+        endpoint = await asyncio.to_thread(endpoint_of, lab, subject.uuid)
+        guest = await _log_in(endpoint, deadline, ping)
+    except LabError as error:
+        _know(found, ssh=_kind(error), ssh_said=error.message)
+        return None
+    try:
+        # taken just before the script begins, whose first part asks for the guest's
+        _know(found, ssh=Ssh.IN, host_time=time.time())
+        output = await _output(guest, script(key, subject.user), deadline)
+    finally:
+        await guest.close()
+    told = parse(output, key)
+    if not told.raw:
+        _know(found, ssh_said="logged in, but no command runs there")
+        return None
+    return told
+
+
+def _kind(error: LabError) -> Ssh:
+    from vmlab_tui.guests.ssh import ConnectError
+
+    if isinstance(error, AuthError):
+        return Ssh.REFUSED_KEY
+    if isinstance(error, HostKeyError):
+        return Ssh.OTHER_KEY
+    if isinstance(error, DeadlineError):
+        return Ssh.SILENT
+    return Ssh.CLOSED if isinstance(error, ConnectError) else Ssh.UNTRIED
+
+
+async def _log_in(endpoint: Endpoint, deadline: Deadline, ping: asyncio.Task[tuple[bool, str]]) -> Guest:
+    """A connection within :data:`_LOGIN` seconds; within most of the time where there is no other way."""
+    guest = Guest(endpoint)
+    login = asyncio.create_task(guest.open(deadline.part(LIMIT - 2)))
+    await asyncio.wait({login}, timeout=_LOGIN)
+    try:
+        if not login.done() and (await ping)[0]:
+            raise DeadlineError(f"{endpoint.label}: no SSH login within {_LOGIN:g} s")
+        await login
+    except BaseException:
+        login.cancel()
+        await asyncio.gather(login, return_exceptions=True)
+        await guest.close()
+        raise
+    return guest
+
+
+async def _output(guest: Guest, text: str, deadline: Deadline) -> bytes:
+    """What the script printed so far when it ended, the time was over or the connection dropped."""
+    output = bytearray()
+    with contextlib.suppress(TimeoutError, LabError):
+        async with asyncio.timeout(deadline.left), guest.process(text) as process:
+            with guest.translated():
+                while chunk := await process.stdout.read(1 << 16):
+                    output += chunk
+    return bytes(output)
+
+
+async def _by_agent(host: Host, subject: Subject, key: str, found: Found, deadline: Deadline) -> Told | None:
+    _know(found, host_time=time.time())
+    try:
+        told = parse(await run_by_agent(host, subject.uuid, script(key, subject.user), deadline), key)
+    except LabError as error:
+        _know(found, agent_said=error.message)
+        return None
+    return told if told.raw else None
+
+
+# -- files of this machine -------------------------------------------------------------------------------
+
+
+def _files(lab: Lab, subject: Subject, mask: Mask, found: Found) -> None:
+    folder = vm_dir(lab.store, subject.uuid) if subject.own else None
+    console, silent = _console(folder, subject.view)
+    log = qemu_log(lab.uri, subject.name)
+    raw = {"console": mask(console), "qemu-log": mask(_tail(log) if log else b"")}
+    step = _step(subject.view, mask, raw, time.time()) if subject.view else None
+    found.raw |= {name: text for name, text in raw.items() if text}
+    _know(
+        found,
+        console=clean(raw["console"]),
+        silent=silent,
+        qemu_log=clean(raw["qemu-log"]),
+        step=step,
+    )
+
+
+def _console(folder: VmDir | None, view: RunView | None) -> tuple[bytes, float | None]:
+    """The end of the VM's own log, else of its run's copy; and how long it has been silent."""
+    if folder and (own := _tail(folder.console)):
+        return own, max(0.0, time.time() - folder.console.stat().st_mtime)
+    return (_tail(view.folder / "console.log") if view else b""), None
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a file; nothing when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL))
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _step(view: RunView, mask: Mask, raw: dict[str, bytes], at: float) -> Step | None:
+    """The step that failed, else the one in flight; its log goes into ``raw``."""
+    states = view.state.steps.values()
+    known = next((one for one in states if one.state == "failed"), None) or view.state.current
+    if known is None or not 1 <= known.number <= len(view.plan.steps):
+        return None
+    planned = view.plan.step(known.number)
+    log = mask(_tail(view.folder / "steps" / planned.log_name(known.attempt)))
+    if log:
+        raw["step"] = log
+    bad = [one for one in view.state.checks if one.number == known.number and one.state != "passed"]
+    if bad:
+        text = "\n".join(f"{one.check}: {one.detail}\n{one.evidence}" for one in bad)
+    else:
+        text = clean(log) if log.strip() else known.detail
+    lines = [line.rstrip() for line in mask(text.encode()).decode(errors="replace").splitlines()]
+    ended = known.exit_status is not None or planned.kind == "cloud-init"
+    return Step(
+        number=known.number,
+        name=planned.name,
+        kind=planned.kind,
+        status=known.exit_status,
+        ended=ended or any(one.state == "failed" for one in bad),
+        lines=tuple(line for line in lines if line and not line.startswith("+ "))[-_LINES:],
+        began=max(0.0, at - moment(known.started)) if known.started else None,
+        **_script_of(view, planned, known),
+    )
+
+
+def _script_of(view: RunView, planned: PlannedStep, known: StepState) -> dict[str, str]:
+    """What it ran and as whom; not of a step that was amended since."""
+    what = view.plan.profile.steps[planned.index] if planned.index is not None else None
+    if isinstance(what, RunStep):
+        return {"text": "" if known.amended else what.script, "user": what.user}
+    if isinstance(what, WaitStep):
+        return {"text": what.command or what.service or ""}
+    return {}
