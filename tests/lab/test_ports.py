@@ -68,3 +68,16 @@ def test_a_damaged_or_newer_registry_is_never_written_over(tmp_path: Path) -> No
         with pytest.raises(LabError):
             ports.reserve(store, "a", WANTED)
         assert store.ports.read_text() == text
+
+
+def test_ports_are_taken_back_unless_another_has_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    mine = ports.reserve(store, "a", {"ssh": 22, "web": 80})
+    wanted = {one.name: one.host_port for one in mine}
+    ports.release(store, "a")
+    assert ports.take_back(store, "a", wanted) == ()
+    assert ports.held(store, "a") == tuple(wanted.values())
+    ports.release(store, "a")
+    other = ports.reserve(store, "b", {"ssh": 22})
+    assert ports.take_back(store, "a", wanted) == (other[0].host_port,)
+    assert ports.held(store, "a") == (wanted["web"],)

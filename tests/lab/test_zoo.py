@@ -278,7 +278,9 @@ def test_what_cannot_be_searched_makes_what_it_might_use_unprovable(zoo: Zoo) ->
     assert "torn.qcow2" in json.dumps(shown["not_searched"])
     assert former.exists()
     (zoo.outside / "torn.qcow2").unlink()
-    assert keys(vmlab("clean"), "items") == {f"vm:{dead}", "file:f.qcow2"}
+    shown = vmlab("clean")
+    assert shown["not_searched"] == []
+    assert keys(shown, "items") == {f"vm:{dead}", "file:f.qcow2"}
 
 
 def test_an_unreachable_host_that_shares_the_storage_keeps_all_of_it(zoo: Zoo) -> None:
@@ -309,7 +311,7 @@ def test_it_stays_within_its_bounds(zoo: Zoo) -> None:
     assert done.returncode == 3
     assert "at most 2 may" in done.stderr
     assert len(list(zoo.store.images.glob("*.qcow2"))) == 3
-    vmlab("clean", "--yes", "--no-limit")
+    assert vmlab("clean", "--yes", "--no-limit")["not_searched"] == []
     assert not list(zoo.store.images.glob("*.qcow2"))
 
 
@@ -383,3 +385,13 @@ def test_a_persons_word_overrides_a_lease_but_no_need(zoo: Zoo) -> None:
     assert keys(stays, "skipped") == {f"trash:{gold}"}, "the VM in the trash stands on it"
     vmlab("undo", user)
     assert (zoo.store.images / "gold.json").exists(), "what it stands on came back before it"
+
+
+def test_a_watched_folder_that_is_not_there_keeps_everything(zoo: Zoo) -> None:
+    """As a share looks that is not mounted."""
+    zoo.former("f")
+    zoo.outside.rename(zoo.outside.with_name("away"))
+    shown = vmlab("clean", "--yes")
+    assert shown["items"] == []
+    assert keys(shown, "unprovable") == {"file:f.qcow2"}
+    zoo.outside.with_name("away").rename(zoo.outside)

@@ -56,10 +56,10 @@ async def name_one(host: Host, uuid: str, *, timeout: float = 30) -> Naming | No
     return await host._call(f"look at {uuid}", lambda connection: _name_one(connection, uuid), timeout)
 
 
-async def pool_folders(host: Host, *, timeout: float = 30) -> list[str]:
-    """The folders of the host's directory pools."""
+async def pool_folders(host: Host, *, timeout: float = 30) -> list[tuple[str, str]]:
+    """The folders of the host's directory pools, each with why it cannot be looked into (empty: it can)."""
 
-    def work(connection: Any) -> list[str]:
+    def work(connection: Any) -> list[tuple[str, str]]:
         found = []
         try:
             pools = connection.listAllStoragePools()
@@ -71,7 +71,8 @@ async def pool_folders(host: Host, *, timeout: float = 30) -> list[str]:
             root = parse(pool.XMLDesc())
             path = root.findtext("target/path")
             if root.get("type") in ("dir", "fs", "netfs") and path and path.startswith("/"):
-                found.append(path)
+                mounted = root.get("type") == "dir" or pool.isActive()
+                found.append((path, "" if mounted else "its pool is not active, so it may not be mounted"))
         return found
 
     return await host._call("list storage pools", work, timeout)

@@ -63,13 +63,15 @@ async def saved_files(lab: Lab, host: Host, domains: Iterable[Naming]) -> tuple[
         try:
             uuid, mark, files = await saved_domain(host, path)
         except LabError as error:
-            found.append(Saved(path, problem=error.message))
+            if path.exists():  # else libvirt has taken it away meanwhile
+                found.append(Saved(path, problem=error.message))
         else:
             found.append(Saved(path, uuid, mark, files))
     return tuple(found)
 
 
 def _listed(folder: Path) -> list[Path]:
+    """What is in it; of one that cannot be listed, :func:`add_left` tells."""
     try:
         return [folder / name for name in names(folder)]
     except OSError:
@@ -81,6 +83,11 @@ def add_left(graph: Graph, lab: Lab, own: Mapping[str, Naming], saves: tuple[Sav
     folder = _state(lab)
     if folder is None:
         return
+    for kind in ("save", "snapshot", "checkpoint", "nvram"):
+        try:
+            names(folder / kind)
+        except OSError as error:
+            graph.closed(str(folder / kind), error.strerror or str(error))
     for one in saves:
         _add_saved(graph, lab, own, one)
     known = {domain.name for domain in own.values()}
@@ -131,6 +138,8 @@ def _add_records(graph: Graph, lab: Lab, own: Mapping[str, Naming], folder: Path
         files |= plain_files(path)
         try:
             uuid, mark, named = domain_in(path.read_text())
+        except FileNotFoundError:
+            continue  # libvirt has taken it away meanwhile
         except (OSError, LabError, UnicodeDecodeError) as error:
             graph.blind(str(path), str(error))
             marks.append(False)

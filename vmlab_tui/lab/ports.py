@@ -77,6 +77,15 @@ def reserve(store: Store, uuid: str, wanted: Mapping[str, int]) -> tuple[Forward
         return tuple(forwards)
 
 
+def take_back(store: Store, uuid: str, wanted: Mapping[str, int]) -> tuple[int, ...]:
+    """Reserve exactly these ports (by name) for a VM again; returns those that another has by now."""
+    with _registry(store) as ports:
+        missing = {str(port): f"{uuid}/{name}" for name, port in wanted.items() if str(port) not in ports}
+        if missing:
+            _save(store, {**ports, **missing})
+        return tuple(port for port in wanted.values() if ports.get(str(port), uuid).partition("/")[0] != uuid)
+
+
 def release(store: Store, uuid: str) -> tuple[int, ...]:
     """Give up every port of a VM; returns them."""
     with _registry(store) as ports:

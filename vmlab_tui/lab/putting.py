@@ -18,7 +18,9 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.keepsake import Keepsake
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.images.staging import mounts_below
-from vmlab_tui.lab import trash
+from vmlab_tui.lab import ports, trash
+from vmlab_tui.lab.leases import FILE as LEASE
+from vmlab_tui.lab.leases import read_lease
 from vmlab_tui.lab.reach import Action, Thing
 from vmlab_tui.lab.trash import Entry, KeptDomain, KeptSnapshot
 
@@ -127,12 +129,23 @@ async def bring_back(store: Store, host: Host, entry: Entry) -> str:
         point(BACK_MOVED)
         if entry.domain and not entry.stopped:
             await keepsake.bring_back(host, _keepsake(entry.domain))
+        taken = await asyncio.to_thread(_ports_again, store, entry)
         point(BACK_DEFINED)
         note = await _load(store, host, entry)
+        if taken:
+            note = f"{note}; another VM has its port {', '.join(map(str, taken))} by now".removeprefix("; ")
     await _go_on(host, entry)
     point(BACK_DONE)
     await asyncio.to_thread(trash.forget, store, entry)
     return note
+
+
+def _ports_again(store: Store, entry: Entry) -> tuple[int, ...]:
+    """Whoever ended its run meanwhile has given its ports up, which are in its definition and snapshots."""
+    if entry.key[0] != "vm" or not (store.vms / entry.key[1] / LEASE).is_file():
+        return ()
+    lease = read_lease(store.vm(entry.key[1]))
+    return ports.take_back(store, lease.uuid, {port.name: port.host_port for port in lease.ports})
 
 
 def _nothing_in_the_way(entry: Entry) -> None:

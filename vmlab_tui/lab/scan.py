@@ -39,7 +39,6 @@ class Scanner:
     def __init__(self, lab: Lab, policy: Policy) -> None:
         self.lab, self.policy = lab, policy
         self._headers = Headers()
-        self._pools: list[str] | None = None
 
     async def look(self, host: Host) -> World:
         """The graph as it is now. Raises LabError when the lab's own host cannot be asked."""
@@ -48,12 +47,10 @@ class Scanner:
         if not self.lab.system and SYSTEM not in others and _local(self.lab.uri):
             others.append(SYSTEM)
         answers += await asyncio.gather(*(_ask(uri) for uri in others if uri != self.lab.uri))
-        if self._pools is None:
-            self._pools = await pool_folders(host) if _local(self.lab.uri) else []
+        pools = await pool_folders(host) if _local(self.lab.uri) else []
         saves = await leftovers.saved_files(self.lab, host, answers[0].domains)
         lane = Lane("files", threads=1)
         try:
-            pools = self._pools
             return await lane.call(
                 lambda: _look(self.lab, self.policy, self._headers, answers, pools, saves),
                 timeout=DEADLINE,
@@ -80,7 +77,7 @@ def _look(
     policy: Policy,
     headers: Headers,
     answers: list[Answer],
-    pools: Iterable[str],
+    pools: Iterable[tuple[str, str]],
     saves: tuple[leftovers.Saved, ...],
 ) -> World:
     now = time.time()
@@ -97,8 +94,15 @@ def _look(
         graph, lab.store, {*folders, *own, *trashed, *(uuid for run in runs.values() for uuid in run.uuids)}
     )
     parts.add_adopted(graph, lab.store, now)
-    for folder in dict.fromkeys([*map(str, policy.watch), *pools, *leftovers.usual_folders(lab)]):
-        watched(graph, Path(folder))
+    for folder, problem in pools:
+        if problem:
+            graph.blind(f"the folder {folder}", problem)
+    for place in policy.watch:
+        if not place.is_dir():  # a share that is not mounted looks like this
+            graph.blind(f"the folder {place}", "it is to be watched, and is not there")
+    everywhere = [*map(str, policy.watch), *(folder for folder, _ in pools), *leftovers.usual_folders(lab)]
+    for name in dict.fromkeys(everywhere):
+        watched(graph, Path(name))
     for answer in answers:
         _domains(graph, answer)
     known = {one.uuid for answer in answers for one in answer.domains}
