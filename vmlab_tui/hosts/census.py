@@ -51,11 +51,6 @@ async def name_all(host: Host, *, timeout: float = 60) -> list[Naming]:
     return await host._call("list what domains name", _name_all, timeout)
 
 
-async def name_one(host: Host, uuid: str, *, timeout: float = 30) -> Naming | None:
-    """One domain, or None."""
-    return await host._call(f"look at {uuid}", lambda connection: _name_one(connection, uuid), timeout)
-
-
 async def pool_folders(host: Host, *, timeout: float = 30) -> list[tuple[str, str]]:
     """The folders of the host's directory pools, each with why it cannot be looked into (empty: it can)."""
 
@@ -113,31 +108,41 @@ def domain_in(text: str) -> tuple[str, Mark | None, tuple[str, ...]]:
     return seen.uuid, seen.mark, files
 
 
+_HAVING = {
+    "snapshot": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
+    "checkpoint": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
+    "saved": libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
+}
+
+
 def _name_all(connection: Any) -> list[Naming]:
+    # three lists instead of three questions to each domain
+    having = {what: _having(connection, flag) for what, flag in _HAVING.items()}
     found = []
     for domain in connection.listAllDomains():
-        if (one := _read(connection, domain)) is not None:
+        uuid = domain.UUIDString()
+        has = frozenset(what for what, those in having.items() if those is None or uuid in those)
+        if (one := _read(connection, domain, has)) is not None:
             found.append(one)
     return found
 
 
-def _name_one(connection: Any, uuid: str) -> Naming | None:
+def _having(connection: Any, flag: int) -> frozenset[str] | None:
+    """The domains that have it; None if the driver does not tell, so that each has to be asked."""
     try:
-        domain = connection.lookupByUUIDString(uuid)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in _GONE:
-            return None
-        raise
-    return _read(connection, domain)
+        return frozenset(domain.UUIDString() for domain in connection.listAllDomains(flag))
+    except libvirt.libvirtError:
+        return None
 
 
-def _read(connection: Any, domain: Any) -> Naming | None:
+def _read(connection: Any, domain: Any, has: frozenset[str] = frozenset(_HAVING)) -> Naming | None:
     uuid, name = domain.UUIDString(), domain.name()
     power, persistent, saved = Power.UNKNOWN, True, False
     texts: list[tuple[str, str]] = []
     try:
         power, persistent = read_power(domain), bool(domain.isPersistent())
-        texts += _texts(domain, active=power not in (Power.OFF, Power.CRASHED), persistent=persistent)
+        active = power not in (Power.OFF, Power.CRASHED)
+        texts += _texts(domain, has, active=active, persistent=persistent)
         saved = any(how == "its saved memory" for _, how in texts)
         files: dict[tuple[str, str], None] = {}
         raw: set[str] = set()
@@ -159,15 +164,15 @@ def _read(connection: Any, domain: Any) -> Naming | None:
     return Naming(uuid, name, power, persistent, mark, tuple(files), frozenset(raw), saved, stamp)
 
 
-def _texts(domain: Any, *, active: bool, persistent: bool) -> Iterator[tuple[str, str]]:
+def _texts(domain: Any, has: frozenset[str], *, active: bool, persistent: bool) -> Iterator[tuple[str, str]]:
     yield domain.XMLDesc(), "its running definition" if active else "its definition"
     if persistent and active:
         yield domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), "its stored definition"
-    for one in _if_there(domain.listAllSnapshots):
+    for one in _if_there(domain.listAllSnapshots) if "snapshot" in has else ():
         yield one.getXMLDesc(), f"snapshot '{clean_line(one.getName(), 60)}'"
-    for one in _if_there(domain.listAllCheckpoints):
+    for one in _if_there(domain.listAllCheckpoints) if "checkpoint" in has else ():
         yield one.getXMLDesc(), f"checkpoint '{clean_line(one.getName(), 60)}'"
-    if _if_there(lambda: [1] if domain.hasManagedSaveImage() else []):
+    if "saved" in has and _if_there(lambda: [1] if domain.hasManagedSaveImage() else []):
         yield domain.managedSaveGetXMLDesc(), "its saved memory"
 
 

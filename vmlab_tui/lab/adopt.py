@@ -59,7 +59,7 @@ def find(world: World, store: Store, refs: Iterable[str]) -> list[Takeover]:
             raise UsageError(
                 f"no VM is called '{clean_line(ref, 80)}'", hint="vmlab ls shows all; a file has a /"
             )
-        for thing in vms:
+        for thing in sorted(vms, key=lambda one: (one.name, one.key)):
             if thing.ours:
                 if thing.name == ref or thing.key[1] == ref:
                     raise Refused(f"VM {clean_line(thing.name, 80)} is ours already")
