@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vmlab_tui.cli.app import make
+from vmlab_tui.cli.commands import command_of
+from vmlab_tui.verbs.registry import by_id
 
 PROFILE = """\
 schema: 1
@@ -132,3 +134,17 @@ def test_groups_and_root_show_their_help(here: Path) -> None:
 def test_help_says_that_no_value_is_taken(here: Path) -> None:
     assert "Only the name" in vmlab("run", "--help").stdout
     assert os.environ["VMLAB_STORE"] not in vmlab("run", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["last", "--here", "--", "ls", "-l"], ["--here", "last", "--", "ls", "-l"], ["last", "--here"]]
+)
+def test_a_flag_may_stand_between_the_vm_and_a_command_for_it(words: list[str]) -> None:
+    parsed = command_of(by_id("ssh")).make_context("ssh", words).params
+    assert (parsed["target"], parsed["here"]) == ("last", True)
+    assert tuple(parsed["command"]) == (("--", "ls", "-l") if "ls" in words else ())
+
+
+def test_a_command_for_the_guest_keeps_its_own_options() -> None:
+    parsed = command_of(by_id("ssh")).make_context("ssh", ["last", "ls", "--here"]).params
+    assert (parsed["here"], tuple(parsed["command"])) == (False, ("ls", "--here"))
