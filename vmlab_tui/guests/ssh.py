@@ -201,6 +201,44 @@ class Guest:
                 ) from error
         raise Dropped(f"{self.endpoint.label}: the SSH connection was closed")
 
+    @asynccontextmanager
+    async def connection_to(
+        self, port: int
+    ) -> AsyncIterator[tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]]:
+        """A TCP connection to a port on the guest's own loopback, as two streams of bytes.
+
+        Raises what :meth:`open` raises, ConnectError when nothing listens there, Dropped.
+        """
+        reader, writer = await self._dial(port)
+        try:
+            with self.translated():
+                yield reader, writer
+        finally:
+            writer.close()
+
+    async def _dial(self, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        import asyncssh
+
+        for last in (False, True):
+            await self.open()
+            connection = self._connection
+            if connection is None:  # closed by somebody else meanwhile
+                continue
+            try:
+                return await connection.open_connection("127.0.0.1", port, window=4 << 20)
+            except asyncssh.ChannelOpenError as error:
+                if not connection.is_closed() or last:
+                    raise ConnectError(
+                        f"{self.endpoint.label}: port {port} does not answer in the guest: {_text(error)}",
+                        hint=f"does the service listen there? vmlab ssh {self.endpoint.label} -- ss -tln",
+                    ) from error
+            except (asyncssh.Error, OSError) as error:
+                # after a reset the first packet finds it out
+                connection.abort()
+                if last:
+                    raise Dropped(f"{self.endpoint.label}: SSH drops at once: {_text(error)}") from error
+        raise Dropped(f"{self.endpoint.label}: the SSH connection was closed")
+
     @contextlib.contextmanager
     def translated(self) -> Any:
         """Turn the SSH library's errors into Dropped."""

@@ -373,9 +373,12 @@ async def fetch(
     *,
     on_progress: OnProgress = lambda done, total, name: None,
     limit: int = 256 << 20,
+    strip: int = 0,
     timeout: float = 600,
 ) -> Fetched:
     """Copy what ``globs`` (absolute paths or patterns) match into ``local_dir``, keeping the paths.
+
+    ``strip``: less so many folders at their beginning.
 
     The guest is not trusted: links, devices and names that lead elsewhere are left out, ``limit`` bytes in
     all. What matched nothing is in ``problems``. ``on_progress`` knows no total (0). Raises UsageError,
@@ -393,7 +396,7 @@ async def fetch(
     )
     pack = '[ $# = 0 ] || exec tar -cf - -- "$@" 2>/dev/null'
     command = f"cd / || exit\nset --\nexec 3>&2\n{tests}\nexec 3>&-\n{pack}"
-    untar = Untar(local_dir, limit, lambda done, name: on_progress(done, 0, name))
+    untar = Untar(local_dir, limit, lambda done, name: on_progress(done, 0, name), strip=strip)
     missing = b""
 
     async def listen() -> None:

@@ -52,14 +52,18 @@ def safe_name(raw: bytes) -> str | None:
 class Untar:
     """Feed it the stream; it writes files under ``folder`` (which must exist and be ours).
 
-    ``limit`` in bytes of file content. ``done`` is true after the end mark; ``cut`` when a limit was hit and
-    the rest need not even be read. ``problems`` holds what was left out and why. Files get mode 0600 (0700
-    when executable), folders 0700.
+    ``limit`` in bytes of file content. ``strip``: as many folders are taken off the beginning of each name;
+    what is no deeper than that is left out. ``done`` is true after the end mark; ``cut`` when a limit was hit
+    and the rest need not even be read. ``problems`` holds what was left out and why. Files get mode 0600
+    (0700 when executable), folders 0700.
     """
 
-    def __init__(self, folder: Path, limit: int, on_progress: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, folder: Path, limit: int, on_progress: Callable[[int, str], None], *, strip: int = 0
+    ) -> None:
         self.folder = folder.resolve()
         self.limit = limit
+        self.strip = strip
         self.on_progress = on_progress
         self.files: list[str] = []
         self.bytes = 0
@@ -192,6 +196,9 @@ class Untar:
         if name is None:
             if raw not in (b".", b"./"):
                 self._skip(raw, "leads out of the folder")
+            return
+        name = "/".join(name.split("/")[self.strip :])
+        if not name:
             return
         if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
             self._folder(name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from vmlab_tui.verbs.adopt import Adopt
 from vmlab_tui.verbs.clean import Clean
+from vmlab_tui.verbs.cp import Cp
 from vmlab_tui.verbs.diagnose import Diagnose
 from vmlab_tui.verbs.fork import ForkVm
+from vmlab_tui.verbs.forward import Forward
 from vmlab_tui.verbs.image_make import ImageAdd, ImageBuild
 from vmlab_tui.verbs.images import ImageList, ImageRemove, ImageShow
 from vmlab_tui.verbs.keep import Extend, Keep
@@ -30,6 +32,8 @@ VERBS: tuple[Verb, ...] = (
     Show(),
     Ssh(),
     Diagnose(),
+    Cp(),
+    Forward(),
     Start(),
     Shutdown(),
     Off(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import LabError, UsageError
+from vmlab_tui.base.errors import UsageError
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb, blocking
-from vmlab_tui.verbs.vm_target import find_vm, own_vms
+from vmlab_tui.verbs.vm_target import reach
 
 if TYPE_CHECKING:
     from vmlab_tui.guests.endpoint import Endpoint
@@ -61,30 +61,13 @@ The exit code is the command's own; 255 means that SSH itself failed."""
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
-        from vmlab_tui.hosts.model import Power
-        from vmlab_tui.runs import client
 
         view: RunView | None = None
         here: Here | None = None
-        uuid = (await blocking(lambda: find_vm(ctx.lab, own_vms(ctx.lab), args.text("target")))).uuid
+        vm, endpoint = await reach(ctx, args.text("target"))
         if args.flag("here"):
-            view, here = await blocking(lambda: _where(ctx, uuid))
-        endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, uuid))
-        known_hosts = ctx.lab.store.vm(uuid) / "known_hosts"
-        async with ctx.host(readonly=True) as host:
-            if await host.domain(uuid) is None:
-                raise LabError(f"VM {endpoint.label} has no domain: it is gone", hint="vmlab runs list")
-            power = await host.power(uuid)
-        if power is Power.PAUSED:
-            raise LabError(
-                f"VM {endpoint.label} is paused: nothing in it answers",
-                hint=f"vmlab unpause {endpoint.label}   # then once more",
-            )
-        if power in (Power.OFF, Power.CRASHED):
-            raise LabError(
-                f"VM {endpoint.label} is {power.value}",
-                hint=f"vmlab start {endpoint.label}   # then once more",
-            )
+            view, here = await blocking(lambda: _where(ctx, vm.uuid))
+        known_hosts = ctx.lab.store.vm(vm.uuid) / "known_hosts"
         await blocking(lambda: write_known_hosts(endpoint, known_hosts))
         command = list(args.many("command"))
         # a shell there is a command to SSH, and wants a terminal of its own

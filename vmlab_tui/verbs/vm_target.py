@@ -14,6 +14,7 @@ from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, blocking
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from vmlab_tui.guests.endpoint import Endpoint
     from vmlab_tui.hosts.host import Host
     from vmlab_tui.lab.context import Lab
     from vmlab_tui.lab.inventory import VmEntry
@@ -75,6 +76,33 @@ def find_vm(lab: Lab, vms: Sequence[VmEntry], ref: str) -> VmEntry:
             hint=f"keep the next one: vmlab run {view.plan.profile_file} --keep",
         )
     return ours[view.plan.vm.uuid]
+
+
+async def reach(ctx: Context, ref: str) -> tuple[VmEntry, Endpoint]:
+    """The VM of ours that ``ref`` names and where SSH answers on it.
+
+    Raises UsageError for a name that means none, LabError when nothing can answer there now.
+    """
+    from vmlab_tui.hosts.model import Power
+    from vmlab_tui.runs import client
+
+    vm = await blocking(lambda: find_vm(ctx.lab, own_vms(ctx.lab), ref))
+    endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, vm.uuid))
+    async with ctx.host(readonly=True) as host:
+        if await host.domain(vm.uuid) is None:
+            raise LabError(f"VM {endpoint.label} has no domain: it is gone", hint="vmlab runs list")
+        power = await host.power(vm.uuid)
+    if power is Power.PAUSED:
+        raise LabError(
+            f"VM {endpoint.label} is paused: nothing in it answers",
+            hint=f"vmlab unpause {endpoint.label}   # then once more",
+        )
+    if power in (Power.OFF, Power.CRASHED):
+        raise LabError(
+            f"VM {endpoint.label} is {power.value}",
+            hint=f"vmlab start {endpoint.label}   # then once more",
+        )
+    return vm, endpoint
 
 
 def label(vm: VmEntry) -> str:
