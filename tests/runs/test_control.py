@@ -13,6 +13,7 @@ import pytest
 from tests.runs.samples import UUID, plan
 from vmlab_tui.base.commands import record
 from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.paths import short_path
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.journal.log import Journal
@@ -65,10 +66,8 @@ async def test_rubbish_and_silence_do_not_stop_the_server(deep: Path) -> None:
     run = context(deep)
     server = ControlServer(run)
     await server.start()
-    from vmlab_tui.runs.control import _short
-
     for rubbish in (b"\x00\xff\n", b"[]\n", b"x" * 200_000):
-        with _short(deep) as path:
+        with short_path(deep, FILE) as path:
             _reader, writer = await asyncio.open_unix_connection(path)
         writer.write(rubbish)
         writer.close()

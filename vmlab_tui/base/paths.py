@@ -129,6 +129,16 @@ def write_durably(path: Path, data: bytes | str, *, mode: int = 0o600) -> None:
     fsync_dir(path.parent)
 
 
+@contextmanager
+def short_path(folder: Path, name: str) -> Iterator[str]:
+    """A path to a socket that fits the 107 bytes of a socket address, however deep its folder lies."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{handle}/{name}"
+    finally:
+        os.close(handle)
+
+
 class Locked(LabError):
     """Another process holds the lock."""
 

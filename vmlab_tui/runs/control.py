@@ -16,15 +16,13 @@ run's end is settled already, and ``refused`` when nothing was touched.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.paths import short_path
 from vmlab_tui.guests.here import leave_secrets
 from vmlab_tui.journal.log import Follower
 from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, carry_out
@@ -48,16 +46,6 @@ class Request(BaseModel):
     seq: int = 0
 
 
-@contextlib.contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """A path to the socket that fits the 107 bytes of a socket address, however deep the store lies."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{handle}/{FILE}"
-    finally:
-        os.close(handle)
-
-
 class ControlServer:
     """Listens in the run's directory (mode 0700: its owner only) while the worker lives."""
 
@@ -70,7 +58,7 @@ class ControlServer:
 
     async def start(self) -> None:
         (self._run.folder / FILE).unlink(missing_ok=True)
-        with _short(self._run.folder) as path:
+        with short_path(self._run.folder, FILE) as path:
             self._server = await asyncio.start_unix_server(self._serve, path, limit=_LIMIT)
 
     async def stop(self) -> None:
@@ -193,7 +181,7 @@ async def ask(folder: Path, *, timeout: float = 10, **request: object) -> dict[s
     """
     try:
         async with asyncio.timeout(timeout):
-            with _short(folder) as path:
+            with short_path(folder, FILE) as path:
                 reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
             try:
                 writer.write(json.dumps(request).encode() + b"\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmlab_tui.verbs.adopt import Adopt
 from vmlab_tui.verbs.clean import Clean
+from vmlab_tui.verbs.console import Console
 from vmlab_tui.verbs.cp import Cp
 from vmlab_tui.verbs.diagnose import Diagnose
 from vmlab_tui.verbs.fork import ForkVm
@@ -32,6 +33,7 @@ VERBS: tuple[Verb, ...] = (
     Show(),
     Ssh(),
     Diagnose(),
+    Console(),
     Cp(),
     Forward(),
     Start(),
