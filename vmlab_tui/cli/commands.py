@@ -42,7 +42,7 @@ class VerbCommand(click.Command):
         self.verb = verb
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """With a command for the guest, options of ours end at the first word; a flag may come right after."""
+        """With a command for the guest, options of ours end at the first word; flags may follow it."""
         flags = {f"--{param.name}" for param in self.verb.params if param.kind is Kind.FLAG}
         if any(param.rest for param in self.verb.params) and len(args) > 1 and args[1] in flags:
             args = [args[1], args[0], *args[2:]]
