@@ -111,12 +111,24 @@ def _uuids(connection: Any, flag: int) -> frozenset[str]:
     return frozenset(domain.UUIDString() for domain in connection.listAllDomains(flag))
 
 
+def external_files(root: ET.Element) -> tuple[Path, ...]:
+    """The files that an external snapshot lies in, by its XML; none for an internal one."""
+    parts = [*root.findall("memory"), *root.iterfind("disks/disk")]
+    found: list[Path] = []
+    for part in parts:
+        if part.get("snapshot") == "external":
+            source = part.find("source")
+            name = part.get("file") or (source.get("file") or source.get("dev") if source is not None else "")
+            found.append(Path(name or f"of {part.get('name', 'its memory')}"))
+    return tuple(found)
+
+
 def _read_snapshot(root: ET.Element, current: str | None) -> Snapshot:
     memory = root.find("memory")
     # libvirt of old writes no <memory> for an internal snapshot of a running VM: then the state tells
     state, name = root.findtext("state", ""), root.findtext("name", "")
     kind = memory.get("snapshot", "no") if memory is not None else "internal" if state == "running" else "no"
-    disks = [disk.get("snapshot", "") for disk in root.iterfind("disks/disk")]
+    files = external_files(root)
     return Snapshot(
         name=name,
         parent=root.findtext("parent/name"),
@@ -124,8 +136,9 @@ def _read_snapshot(root: ET.Element, current: str | None) -> Snapshot:
         created=int(root.findtext("creationTime") or 0),
         power=_SNAPSHOT_POWER.get(state, Power.UNKNOWN),
         memory=kind != "no",
-        external=kind == "external" or "external" in disks,
+        external=bool(files),
         current=name == current,
+        files=files,
     )
 
 

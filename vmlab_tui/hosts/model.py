@@ -24,6 +24,14 @@ class Power(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Then(StrEnum):
+    """How a VM shall be once it has gone back to a snapshot."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class Forward:
     """A TCP port on 127.0.0.1 of this machine that leads to a port of the guest."""
@@ -69,7 +77,11 @@ class VmSpec:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A libvirt domain snapshot; ``created`` in seconds since 1970."""
+    """A libvirt domain snapshot; ``created`` in seconds since 1970.
+
+    ``files``: those of its own that an external one lies in. ``size``: bytes that its memory takes in the
+    VM's disk, where somebody has looked.
+    """
 
     name: str
     parent: str | None
@@ -79,6 +91,8 @@ class Snapshot:
     memory: bool
     external: bool
     current: bool
+    files: tuple[Path, ...] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True)

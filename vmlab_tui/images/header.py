@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,10 @@ MAX_VIRTUAL = 1 << 46
 
 _HEAD = 72 * 1024
 """Bytes read from the start: covers every signature below (the farthest is btrfs at 64 KiB + 64)."""
+
+_TABLE = 1 << 18
+"""Bytes of a snapshot table that are read: some 2,000 snapshots."""
+_ENTRY = struct.Struct(">QIHHIIQII")
 
 _EXT_BACKING_FORMAT = 0xE2792ACA
 _EXT_DATA_FILE = 0x44415441
@@ -60,6 +64,8 @@ class Header:
     corrupt: bool = False
     version: int = 0
     cluster_size: int = 0
+    saved: tuple[tuple[str, int], ...] = ()
+    """For each internal snapshot its name (untrusted) and the bytes of memory that it holds."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,8 @@ def inspect(path: Path) -> Header:
                 hint="convert it to qcow2 where it was made",
             )
         if found[0] == "qcow2":
-            return _qcow2(path, head, size)
+            header, snapshots_at = _qcow2(path, head, size)
+            return replace(header, saved=_saved(file, header.snapshots, snapshots_at))
     if found[0] != "raw":
         hint = _ADVICE.get(found[0]) or _CONVERT.format(format={"vhd": "vpc"}.get(found[0], found[0]))
         raise BadImage(f"{path}: this is {found[0]}; images are qcow2 or raw", hint=hint)
@@ -178,7 +185,9 @@ def _open(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def _qcow2(path: Path, head: bytes, size: int) -> Header:
+def _qcow2(path: Path, head: bytes, size: int) -> tuple[Header, int]:
+    """The header, and where the snapshot table begins."""
+
     def bad(why: str) -> BadImage:
         return BadImage(f"{path}: qcow2 header: {why}", hint="fetch or make the file again")
 
@@ -234,7 +243,7 @@ def _qcow2(path: Path, head: bytes, size: int) -> Header:
     if incompatible & _DATA_FILE or _EXT_DATA_FILE in extensions:
         data_file = clean_line(extensions.get(_EXT_DATA_FILE, b"")) or "(not named)"
     form = extensions.get(_EXT_BACKING_FORMAT)
-    return Header(
+    header = Header(
         "qcow2",
         virtual,
         size,
@@ -250,6 +259,28 @@ def _qcow2(path: Path, head: bytes, size: int) -> Header:
         version=version,
         cluster_size=cluster,
     )
+    return header, snapshots_at
+
+
+def _saved(file: BinaryIO, count: int, at: int) -> tuple[tuple[str, int], ...]:
+    """The snapshot table, as far as it makes sense: QEMU may be writing another one."""
+    found: list[tuple[str, int]] = []
+    if not count:
+        return ()
+    file.seek(at)
+    table = file.read(_TABLE)
+    at = 0
+    while len(found) < count and at + _ENTRY.size <= len(table):
+        _, _, id_len, name_len, _, _, _, state, extra = _ENTRY.unpack_from(table, at)
+        more = at + _ENTRY.size
+        name_at = more + extra + id_len
+        if name_at + name_len > len(table):
+            break
+        if extra >= 8:
+            (state,) = struct.unpack_from(">Q", table, more)
+        found.append((table[name_at : name_at + name_len].decode(errors="replace"), state))
+        at = -(-(name_at + name_len) // 8) * 8
+    return tuple(found)
 
 
 def _tables(

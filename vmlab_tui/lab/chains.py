@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmlab_tui.base.paths import used_bytes
@@ -35,6 +35,8 @@ class DiskNode:
     used: int | None
     problem: str = ""
     """Why the chain is not known beyond this file; empty at its proper end."""
+    saved: tuple[tuple[str, int], ...] = ()
+    """The internal snapshots in it, with the bytes of memory that each holds."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class ChainReader:
             backing = file_named(header.backing_name, path)
             if backing is None:
                 problem = f"it stands on something that is not a file: {header.backing}"
-        node = DiskNode(shown, header.format, header.virtual_size, used, problem)
+        node = DiskNode(shown, header.format, header.virtual_size, used, problem, header.saved)
         return _Look(node, ident, backing, header.backing_format or "probe")
 
     def _header(self, path: str, facts: os.stat_result) -> Header:
@@ -149,7 +151,7 @@ class ChainReader:
 
 
 def _with(node: DiskNode, problem: str) -> DiskNode:
-    return DiskNode(node.path, node.format, node.virtual, node.used, problem)
+    return replace(node, problem=problem)
 
 
 def file_named(raw: bytes, above: str) -> str | None:

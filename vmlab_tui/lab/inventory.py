@@ -189,6 +189,8 @@ class InventoryReader:
             disks = self._disks(_overlays(folder), images)
         else:
             disks = ()
+        if domain and domain.snapshots:
+            domain = _with_sizes(domain, disks)
         problems = [clean_line(disk.problem, 400) for disk in disks if disk.problem]
         if domain and domain.problem:
             problems.append(domain.problem)
@@ -370,6 +372,18 @@ def _files(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
                         yield name, (facts.st_size, used_bytes(facts))
         except OSError:
             continue
+
+
+def _with_sizes(domain: Domain, disks: Iterable[Disk]) -> Domain:
+    """The domain with what its snapshots' memory takes, as its disks tell."""
+    sizes = {name: size for disk in disks if disk.chain for name, size in disk.chain[0].saved if size}
+    return replace(
+        domain,
+        snapshots=tuple(
+            replace(one, size=sizes.get(one.name)) if one.memory and not one.external else one
+            for one in domain.snapshots
+        ),
+    )
 
 
 def _elsewhere(named: tuple[str, str]) -> Disk:
