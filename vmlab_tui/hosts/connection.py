@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import libvirt
 
@@ -36,6 +37,11 @@ class Connection:
         # libvirtd serves five calls of a client at once; more would only queue there
         self._look_lane = Lane("look", threads=3)
         self._slow_lane = Lane("slow", threads=4)
+
+    @property
+    def local(self) -> bool:
+        """Whether its files are this machine's."""
+        return not urlsplit(self.uri).netloc
 
     @classmethod
     async def connect(cls, uri: str, *, readonly: bool = False, timeout: float = 15) -> Self:

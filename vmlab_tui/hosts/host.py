@@ -13,15 +13,15 @@ from pydantic import JsonValue
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.hosts import domains
+from vmlab_tui.hosts import domains, rewind
 from vmlab_tui.hosts.address import find_address
 from vmlab_tui.hosts.connection import Connection, shown
 from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.link import Link
-from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, VmSpec
+from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSpec
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
 from vmlab_tui.hosts.vitals import Vitals, read_vitals
-from vmlab_tui.hosts.xml import domain_xml, parse_domain, snapshot_xml
+from vmlab_tui.hosts.xml import domain_xml, legal, parse_domain, snapshot_xml
 
 T = TypeVar("T")
 _OFF = (Power.OFF, Power.CRASHED)
@@ -279,20 +279,55 @@ class Host(Connection):
 
         await self._on("snapshot of", uuid, work, timeout, slow=True)
 
-    async def revert(self, uuid: str, name: str, *, force: bool = False, timeout: float = 300) -> None:
-        """Go back to a snapshot; the present is lost, definition and metadata go back too.
+    async def describe_snapshot(self, uuid: str, name: str, text: str, *, timeout: float = 60) -> None:
+        """Give a snapshot another description; all else of it stays. Raises NotFound."""
+        told = legal(text)[:1000]
+        await self._on(
+            f"describe snapshot {clean_line(name, 80)} of",
+            uuid,
+            lambda domain: rewind.describe(domain, name, told, command=self._virsh),
+            timeout,
+            slow=True,
+        )
 
-        libvirt stops QEMU before it loads: after a failed load the VM is off. ``force`` lets libvirt
-        start a new QEMU where the present definition does not fit the snapshot's.
+    async def why_not_back(self, uuid: str, name: str, *, timeout: float = 15) -> str:
+        """Why going back to a snapshot cannot be or would do harm, in one line; empty if nothing is known.
+
+        External snapshots below libvirt 10, another disk file than then, memory saved by managedsave.
         """
-        flags = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE if force else 0
+        return await self._on(
+            f"look at snapshot {clean_line(name, 80)} of",
+            uuid,
+            lambda domain: rewind.why_not_back(domain, name),
+            timeout,
+        )
 
-        def work(domain: Any) -> None:
-            found = domain.snapshotLookupByName(name)
-            with self._virsh("snapshot-revert", shown(domain), name, *(["--force"] if force else [])):
-                domain.revertToSnapshot(found, flags)
+    async def why_not_delete(self, uuid: str, name: str, *, timeout: float = 15) -> str:
+        """The same for deleting it: external snapshots below libvirt 10."""
+        return await self._on(
+            f"look at snapshot {clean_line(name, 80)} of",
+            uuid,
+            lambda domain: rewind.why_not_delete(domain, name),
+            timeout,
+        )
 
-        await self._on(f"revert to {clean_line(name, 80)} of", uuid, work, timeout, slow=True)
+    async def revert(
+        self, uuid: str, name: str, *, then: Then | None = None, force: bool = False, timeout: float = 300
+    ) -> bool:
+        """Go back to a snapshot; the present is lost. Whether the VM's QEMU went on (``in place``).
+
+        ``then``: how it shall be afterwards; None: as it was when the snapshot was taken. Where a VM runs
+        under KVM and its definition has not changed since, its own QEMU loads the snapshot; else libvirt
+        starts another one, and definition and metadata go back too. ``force`` does that in any case. After
+        a failed load the VM is off, its disk the snapshot's.
+        """
+        return await self._on(
+            f"revert to {clean_line(name, 80)} of",
+            uuid,
+            lambda domain: rewind.go_back(domain, name, then, force=force, command=self._virsh),
+            timeout,
+            slow=True,
+        )
 
     async def delete_snapshot(self, uuid: str, name: str, *, timeout: float = 300) -> bool:
         """Delete one snapshot, its data too; its children stay. False if there is none of that name."""

@@ -27,6 +27,11 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _FORMATS = frozenset({"qcow2", "raw"})
 
 
+def legal(text: str) -> str:
+    """``text`` with what cannot stand in XML replaced by question marks."""
+    return _ILLEGAL.sub("?", text)
+
+
 def nvram_path(spec: VmSpec) -> Path:
     """Where the UEFI variables of a VM lie: beside its disk, so that they go where its folder goes."""
     return spec.disk.parent / "nvram.fd"
@@ -155,7 +160,7 @@ def domain_xml(spec: VmSpec, *, dac: bool = True) -> str:
     _add(root, "uuid", spec.uuid)
     _add(root, "genid")  # libvirt makes one, and another at each revert: so a guest learns of going back
     if spec.description:
-        _add(root, "description", _ILLEGAL.sub("?", spec.description)[:1000])
+        _add(root, "description", legal(spec.description)[:1000])
     if spec.mark:
         _add(root, "metadata").append(mark_element(spec.mark))
     _add(root, "memory", str(spec.memory // 1024), unit="KiB")
@@ -194,7 +199,7 @@ def snapshot_xml(name: str, description: str = "") -> str:
     root = ET.Element("domainsnapshot")
     _add(root, "name", name)
     if description:
-        _add(root, "description", _ILLEGAL.sub("?", description)[:1000])
+        _add(root, "description", legal(description)[:1000])
     return ET.tostring(root, encoding="unicode")
 
 
