@@ -253,10 +253,11 @@ async def test_a_description_changes_and_nothing_else(bench: Any) -> None:
         await host.describe_snapshot(spec.uuid, "three", "x")
 
 
-async def test_external_snapshots_are_told_and_left_alone(bench: Any) -> None:
+async def test_external_snapshots_are_told_and_left_alone(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewind, "EXTERNAL", (99, 0, 0))  # whatever this libvirt can
     host, spec = bench.host, bench.spec(bench.ticker())
-    if await host.can_time_travel("uefi", "qcow2") == "":
-        pytest.skip("this libvirt can")
     await host.define(spec)
     await host.create_snapshot(spec.uuid, "inside")
     over = Path(f"{spec.disk}.over")
@@ -268,7 +269,7 @@ async def test_external_snapshots_are_told_and_left_alone(bench: Any) -> None:
         await host.why_not_delete(spec.uuid, "outside"),
     ):
         assert str(over) in why
-        assert re.search(r"libvirt 9\.\d+\.\d+ cannot", why)
+        assert re.search(r"libvirt \d+\.\d+\.\d+ cannot", why)
     assert "would spoil what stands on that" in await host.why_not_back(spec.uuid, "inside")
     assert await host.why_not_delete(spec.uuid, "inside") == ""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import pytest
 from tests.runs.samples import UUID, plan
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.paths import Store, locked
+from vmlab_tui.hosts import rewind
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
 from vmlab_tui.lab.leases import Lease, write_lease
+from vmlab_tui.lab.safety import about
 from vmlab_tui.runs.plan import write_plan
 from vmlab_tui.verbs.registry import by_id
 from vmlab_tui.verbs.snapshots import tree
@@ -34,6 +37,7 @@ RUN = plan().run_id
 FOREIGN = "11111111-2222-3333-4444-555555555555"
 DARK, RAW, UEFI = (f"{number}{FOREIGN[1:]}" for number in (2, 3, 4))
 VMS = {"web": FOREIGN, "dark": DARK}
+TRAVEL = {"dark": DARK, "raw": RAW, "uefi": UEFI}
 _DISK = """<devices><disk type='file' device='disk'><driver name='qemu' type='{form}'/>
 <source file='/nowhere/{form}'/><target dev='vda'/></disk></devices>"""
 _TEST = "xmlns:test='http://libvirt.org/schemas/domain/test/1.0'"
@@ -296,7 +300,7 @@ async def test_snapshots_are_listed_as_a_tree(lab: Lab) -> None:
         ("two", "one"),
     ]
     head, first, second = outcome.lines
-    assert head.split() == ["snapshot", "holds", "taken"]
+    assert head.split() == ["snapshot", "holds", "size", "taken"]
     assert first.startswith("  one ")
     assert second.startswith("*   two ")
     assert "red text" in first
@@ -312,14 +316,88 @@ def test_a_tree_with_odd_parents_shows_every_snapshot_once() -> None:
     assert tree(()) == ()
 
 
-async def test_going_back_says_what_is_lost_and_what_stays(lab: Lab) -> None:
+async def test_going_back_says_what_is_lost_kept_and_what_stays(lab: Lab) -> None:
     ctx, _ = context(lab)
     args = Args({"vm": "last", "snapshot": "one"})
-    preview = await by_id("snapshot.revert").preview(ctx, args)
-    assert any("later snapshots stay: two" in line for line in preview.lines)
-    assert any("all changes in sample-7f3a of the last" in line for line in preview.loses)
-    assert any("it is on" in line for line in preview.loses)
+    verb = by_id("snapshot.revert")
+    preview = await verb.preview(ctx, args)
+    assert "goes back to 'one' of" in preview.lines[0]
+    assert preview.lines[0].endswith("and runs then")
+    told = "\n".join(preview.lines)
+    assert "present (disk and memory) is kept in a safety snapshot" in told
+    assert "later snapshots stay: two" in told
+    assert "log of its console goes on" in told
+    lost = "\n".join(preview.loses)
+    assert "what sample-7f3a has done in the last 1 h" in lost
+    assert "it is on" in lost
     assert args.seen == {RUN: 1}
+    preview = await verb.preview(ctx, args.plus({"then": "paused", "no_safety": True}))
+    assert preview.lines[0].endswith("and is paused then")
+    assert any("NOT kept" in line for line in preview.lines)
+    assert "safety" not in "\n".join(preview.loses)
+
+
+async def test_going_back_keeps_the_present_and_the_two_ways_home_before(lab: Lab) -> None:
+    end_run(lab)
+    Path(lab.uri.removeprefix("test://")).write_text("<node></node>")
+    async with Host.open(lab.uri) as host:  # the test driver's state belongs to a connection
+        # it aborts the process when a domain that it began with is gone back with, or one that runs
+        await host.define_xml(domain("sample-7f3a", UUID, disk="qcow2"), "sample-7f3a")
+        await host.start(UUID)
+        await host.create_snapshot(UUID, "mine")
+        for number in (1, 2):
+            await host.create_snapshot(UUID, f"before-revert-00000{number}", about("one"))
+        await host.destroy(UUID)
+        ctx = context(lab)[0]
+        ctx.host = lambda *, readonly=False: nullcontext(host)  # type: ignore[method-assign]
+
+        async def did(ident: str, **more: object) -> Any:
+            return await by_id(ident).run(ctx, args.plus(more))
+
+        args = Args({"vm": "last", "snapshot": "mine"})
+        preview = await by_id("snapshot.revert").preview(ctx, args)
+        assert "the old safety snapshot before-revert-000001" in preview.loses
+        done = await did("snapshot.revert", then="paused")
+        assert (done.data["power"], done.data["in_place"]) == ("paused", False)
+        assert re.fullmatch(r"before-revert-\d{6}", done.data["safety"])
+        assert done.data["pruned"] == ["before-revert-000001"]
+        told = "\n".join(done.lines)
+        assert f"in the safety snapshot {done.data['safety']}" in told
+        assert "deleted older safety snapshots (2 are kept): before-revert-000001" in told
+        names = [one["name"] for one in (await did("snapshot.list")).data["snapshots"]]
+        assert set(names) == {"before-revert-000002", "mine", done.data["safety"]}
+        described = await did("snapshot.describe", description="all well")
+        assert described.lines == ("snapshot mine of sample-7f3a says 'all well' now",)
+        assert await by_id("snapshot.describe").known(ctx, args) == {"description": "all well"}
+        assert (await did("snapshot.describe")).data["snapshot"]["description"] == ""
+        deleted = await did("snapshot.delete")
+        assert deleted.data["freed"] is None  # the disk is no file that could be looked at
+
+
+@pytest.mark.parametrize("ident", ["snapshot.revert", "snapshot.delete"])
+async def test_an_external_snapshot_is_refused_with_version_and_file(
+    lab: Lab, tmp_path: Path, ident: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tmp_path / "one.xml"
+    outside = "<disk name='vda' snapshot='external' type='file'><source file='/over/there'/></disk>"
+    text = one.read_text().replace("<disk name='vda' snapshot='internal'/>", outside)
+    one.write_text(
+        text.replace("<memory snapshot='internal'/>", "<memory snapshot='no'/>").replace(
+            "running", "disk-snapshot"
+        )
+    )
+    monkeypatch.setattr(rewind, "EXTERNAL", (99, 0, 0))  # whatever this libvirt can
+    ctx, _ = context(lab)
+    args = Args({"vm": "last", "snapshot": "one"})
+    with pytest.raises(
+        Refused, match=r"external, in files of its own \(/over/there\), and libvirt [0-9.]+ cannot"
+    ):
+        await by_id(ident).preview(ctx, args)
+    end_run(lab)
+    with pytest.raises(Refused, match="external"):
+        await by_id(ident).run(ctx, args)
+    listed = await do(lab, "snapshot.list", vm="last")
+    assert "disk, external" in listed.lines[1]
 
 
 async def test_nobody_goes_back_under_an_interrupted_run(lab: Lab) -> None:
@@ -344,10 +422,16 @@ async def test_a_snapshot_that_is_not_there_names_those_that_are(lab: Lab) -> No
 async def test_a_vm_that_cannot_travel_in_time_is_refused_with_the_reason(
     lab: Lab, name: str, reason: str
 ) -> None:
+    uuid = TRAVEL[name]
+    lab.store.vm(uuid).mkdir()
+    write_lease(lab.store, lease(name).model_copy(update={"uuid": uuid}))
     ctx, _ = context(lab)
     for call in (by_id("snapshot.create").preview, by_id("snapshot.create").run):
         with pytest.raises(Refused, match=reason):
-            await call(ctx, Args({"vm": name}))
+            await call(ctx, Args({"vm": uuid}))
+    for call in (by_id("snapshot.revert").preview, by_id("snapshot.revert").run):
+        with pytest.raises(Refused, match=f"has no snapshots: no time travel: .*{reason}"):
+            await call(ctx, Args({"vm": uuid}))
 
 
 async def test_a_moment_is_marked_under_its_time_or_a_name(lab: Lab) -> None:

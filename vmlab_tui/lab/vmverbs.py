@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.hosts.failures import NotFound
+from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.hosts.host import Host
+from vmlab_tui.hosts.model import Then
+from vmlab_tui.lab import rewind
 
 Do = Literal[
     "start",
@@ -22,6 +24,7 @@ Do = Literal[
     "revert",
     "delete-snapshot",
     "drop-fork-point",
+    "describe-snapshot",
 ]
 
 LOSES: frozenset[Do] = frozenset({"off", "reboot", "reset", "revert", "delete-snapshot"})
@@ -33,13 +36,18 @@ FORK_POINT = "fork-"
 
 
 class Change(BaseModel):
-    """One change. ``name`` and ``description`` are a snapshot's."""
+    """One change. ``name`` and ``description`` are a snapshot's.
+
+    For ``revert``: how the VM shall be ``then`` (None: as it was), and whether its present is kept first.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     do: Do
     name: str = Field("", max_length=1000)
     description: str = Field("", max_length=1000)
+    then: Then | None = None
+    safety: bool = True
 
     @property
     def text(self) -> str:
@@ -54,13 +62,25 @@ class Change(BaseModel):
                 return f"delete snapshot {name}"
             case "drop-fork-point":
                 return f"drop snapshot {name} again"
+            case "describe-snapshot":
+                return f"describe snapshot {name}"
             case _:
                 return self.do
 
 
-async def carry_out(host: Host, uuid: str, change: Change) -> None:
-    """Do it to the VM ``uuid``. Raises LabError; NotFound when VM or snapshot is not there.
+class Result(BaseModel):
+    """What came of a change: lines for people, values for programs."""
 
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    lines: tuple[str, ...] = ()
+    data: dict[str, JsonValue] = {}
+
+
+async def carry_out(host: Host, uuid: str, change: Change, endpoint: Endpoint | None = None) -> Result:
+    """Do it to the VM ``uuid``, whose SSH answers at ``endpoint`` if it is ours and has been booted.
+
+    Raises LabError; NotFound when VM or snapshot is not there, Refused when nothing was touched.
     A ``shutdown`` or ``reboot`` has been asked of the guest when this returns, no more.
     """
     match change.do:
@@ -80,11 +100,17 @@ async def carry_out(host: Host, uuid: str, change: Change) -> None:
             await host.resume(uuid)
         case "snapshot":
             await host.create_snapshot(uuid, change.name, change.description)
+        case "describe-snapshot":
+            await host.describe_snapshot(uuid, change.name, change.description)
         case "revert":
-            await host.revert(uuid, change.name)
+            went = await rewind.go_back(
+                host, uuid, change.name, then=change.then, keep_present=change.safety, endpoint=endpoint
+            )
+            return Result(lines=went.lines, data=went.data)
         case "delete-snapshot":
-            if not await host.delete_snapshot(uuid, change.name):
-                raise NotFound(f"it has no snapshot '{clean_line(change.name, 80)}'")
+            freed, lines = await rewind.delete(host, uuid, change.name)
+            return Result(lines=lines, data={"freed": freed})
         case "drop-fork-point":
             if change.name.startswith(FORK_POINT):  # nothing of a run, so no step stands on it
                 await host.delete_snapshot(uuid, change.name)
+    return Result()

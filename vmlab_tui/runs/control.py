@@ -9,8 +9,9 @@ One JSON line in, one JSON line out. Requests, ``seq`` being the last event the 
 - ``{"verb": "vm", "do": "off"|..., "name": SNAPSHOT, "by": WHO, "seq": N}``, see `lab.vmverbs.Change`; the
   answer comes when it is done.
 
-Replies carry ``ok``, ``seq``, and ``error`` and ``hint`` where ``ok`` is false; with it ``over`` when the
-run's end is settled already, and ``refused`` when nothing was touched.
+Replies carry ``ok``, ``seq``, for a change of the VM ``result`` (`lab.vmverbs.Result`), and ``error`` and
+``hint`` where ``ok`` is false; with it ``over`` when the run's end is settled already, and ``refused`` when
+nothing was touched.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.paths import short_path
 from vmlab_tui.guests.here import leave_secrets
 from vmlab_tui.journal.log import Follower
-from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, carry_out
+from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, Result, carry_out
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.folder import JOURNAL
 
@@ -108,9 +109,10 @@ class ControlServer:
         elif request.verb == "vm":
             async with self._changing:
                 try:
-                    await self._change(line, request)
+                    result = await self._change(line, request)
                 except LabError as error:
                     return self._failed(error)
+            return {"ok": True, "seq": run.state.seq, "result": result.model_dump(mode="json")}
         elif request.verb != "status":
             return {"ok": False, "seq": run.state.seq, "error": f"unknown verb {request.verb}"}
         return {"ok": True, "seq": run.state.seq, "state": run.state.state}
@@ -125,7 +127,7 @@ class ControlServer:
             "hint": error.hint,
         }
 
-    async def _change(self, line: bytes, request: Request) -> None:
+    async def _change(self, line: bytes, request: Request) -> Result:
         """Do to the VM what was asked for. Raises Refused, RunIsOver, or what went wrong."""
         run = self._run
         try:
@@ -154,12 +156,16 @@ class ControlServer:
             )
         self._moved = run.write("note", text=f"{change.text}, asked by {request.by}").seq
         try:
-            await carry_out(run.host, run.plan.vm.uuid, change)
+            result = await carry_out(run.host, run.plan.vm.uuid, change, run.endpoint)
         except LabError as error:
             run.note(f"{change.text} failed: {error.message}", level="warn")
             raise
-        if change.do in ("off", "reset", "revert") and run.connected and paused:
-            await run.guest.close()  # the guest at its other end is gone; a next command connects anew
+        finally:
+            if change.do in ("off", "reset", "revert") and run.connected and paused:
+                await run.guest.close()  # the guest at its other end is gone; a next command connects anew
+        if result.lines:
+            run.note(f"{change.text}: {'; '.join(result.lines)}")
+        return result
 
     async def _look_back(self) -> None:
         """Read the journal up to its end, for the last event that moved the run."""

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.paths import Locked
+from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
-from vmlab_tui.lab.vmverbs import REWINDS, Change, carry_out
-from vmlab_tui.runs.client import take_lock
+from vmlab_tui.lab.vmverbs import REWINDS, Change, Result, carry_out
+from vmlab_tui.runs.client import endpoint_of, take_lock
 from vmlab_tui.runs.control import RunIsOver, ask
 
-_LONGEST = 330.0
+_LONGEST = 480.0
 """Seconds a worker may take for a change: more than the longest libvirt call is given."""
 _LAST_WORD = 10.0
 
@@ -44,26 +45,27 @@ def _state(folder: Path) -> RunState:
 
 async def change_vm(
     lab: Lab, host: Host, vm: VmEntry, change: Change, *, by: str, seen: int | None = None
-) -> None:
+) -> Result:
     """Make ``change`` to ``vm``, asked for by ``by``, who has seen its run up to event ``seen``.
 
     Raises Refused when the run stands in the way or has moved on, LabError when it fails.
     """
     folder = run_folder(lab, vm)
     if folder is None:
-        await carry_out(host, vm.uuid, change)
-        return
+        return await carry_out(host, vm.uuid, change, await _endpoint(lab, vm))
     state = await asyncio.to_thread(_state, folder)
     # of a run that is over, whoever has the lock is about to go
     lock = await _lock(folder, _LAST_WORD if state.over else 0.2)
     if lock is None and not state.over:
         seq = state.seq if seen is None else seen
         try:
-            await ask(folder, timeout=_LONGEST, verb="vm", by=by, seq=seq, **change.model_dump())
+            reply = await ask(
+                folder, timeout=_LONGEST, verb="vm", by=by, seq=seq, **change.model_dump(mode="json")
+            )
         except RunIsOver:
             lock = await _lock(folder, _LAST_WORD)
         else:
-            return
+            return Result.model_validate(reply.get("result") or {})
     if lock is None:
         raise Refused(f"VM {vm.name}: another command is working on it", hint="try again when it is done")
     try:
@@ -73,9 +75,17 @@ async def change_vm(
                 f"VM {vm.name}: its run {folder.name} is interrupted, and would go on as if nothing had been",
                 hint=f"vmlab runs resume {folder.name}   # or: vmlab runs end {folder.name} --keep",
             )
-        await carry_out(host, vm.uuid, change)
+        return await carry_out(host, vm.uuid, change, await _endpoint(lab, vm))
     finally:
         os.close(lock)
+
+
+async def _endpoint(lab: Lab, vm: VmEntry) -> Endpoint | None:
+    """Where its SSH answers; None for a foreign VM, and for one that has not come so far."""
+    try:
+        return await asyncio.to_thread(endpoint_of, lab, vm.uuid) if vm.lease else None
+    except LabError:
+        return None
 
 
 async def _lock(folder: Path, patience: float) -> int | None:

@@ -22,13 +22,14 @@ from vmlab_tui.tui.hub import Hub
 from vmlab_tui.tui.keyorder import OrderedKeys
 from vmlab_tui.tui.screens.base import AreaScreen
 from vmlab_tui.tui.screens.cleanup import CleanUpArea
-from vmlab_tui.tui.screens.dialogs import ConfirmDialog, MessageDialog
+from vmlab_tui.tui.screens.dialogs import ConfirmDialog, Look, MessageDialog
 from vmlab_tui.tui.screens.images import ImagesArea
 from vmlab_tui.tui.screens.lab import LabArea
 from vmlab_tui.tui.screens.runs import RunsArea
 
 if TYPE_CHECKING:
     from vmlab_tui.spec.settings import Settings
+    from vmlab_tui.verbs.verb import Param
 
 THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}
 """Our names of themes, and Textual's."""
@@ -185,8 +186,14 @@ class LabApp(OrderedKeys):
 
     # -- what verbs want of the person -----------------------------------------------------------
 
-    async def ask(self, question: str, loses: Sequence[str] = ()) -> bool:
-        """A yes or no in a dialog."""
+    async def ask(
+        self,
+        question: str,
+        loses: Sequence[str] = (),
+        options: Sequence[tuple[str, Param]] = (),
+        look: Look | None = None,
+    ) -> bool:
+        """A yes or no in a dialog; ``options`` and ``look``: what can be chosen in it, see there."""
         # push_screen_wait insists on being called in a worker
         answered: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
 
@@ -194,7 +201,7 @@ class LabApp(OrderedKeys):
             if not answered.done():
                 answered.set_result(answer)
 
-        self.push_screen(ConfirmDialog(question, loses), done)
+        self.push_screen(ConfirmDialog(question, loses, options, look), done)
         return bool(await answered)
 
     async def hand_over(self, argv: Sequence[str]) -> int:

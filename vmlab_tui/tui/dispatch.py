@@ -57,9 +57,27 @@ async def perform(
             given[param.name] = chosen.ref
         else:
             targets = (chosen,)
+    if verb.picks and targets and targets[0].kind == "vm" and param and param.name not in given:
+        from vmlab_tui.tui.screens.pick import choose_snapshot
+
+        if len(targets) > 1:
+            app.tell(f"{' '.join(verb.words)}: one VM at a time", bad=True)
+            return None
+        if app.hub.inventory and (vm := app.hub.inventory.vm(targets[0].ref)) and vm.snapshots:
+            picked = await choose_snapshot(app, verb, vm)
+            if picked is None:
+                return None
+            targets = (picked,)
+        # without any, the verb says why there is none
     asked = [param for param in verb.params if param.name in verb.asks and param.name not in given]
     answers: dict[str, object] = {}
     problem = ("", "")
+    if asked:
+        try:
+            answers.update(await _known(app, verb, Args({**values(verb, targets), **given}, typed)))
+        except LabError as error:
+            app.show_error(clean(error.message), clean(error.hint))
+            return None
     while True:
         if asked:
             from vmlab_tui.tui.screens.dialogs import FormDialog
@@ -100,10 +118,13 @@ async def _carry_out(
 
     app.activity_begins(activity, long=verb.long)
     try:
-        if (verb.loses or verb.confirms) and not await _confirmed(app, verb, ctx, calls):
+        agreed: Sequence[Args] | None = calls
+        if verb.loses or verb.confirms:
+            agreed = await _confirmed(app, verb, ctx, calls)
+        if agreed is None:
             state = "cancelled"
             return None, activity
-        for args in calls:
+        for args in agreed:
             outcome = await app.backend.call(work(args))
         state = "done"
     except Interrupted as error:
@@ -135,16 +156,32 @@ def _title(verb: Verb, targets: Sequence[Target], given: Mapping[str, object]) -
     return f"{' '.join(verb.words)} {names}{more}".strip()
 
 
-async def _confirmed(app: LabApp, verb: Verb, ctx: Context, calls: Sequence[Args]) -> bool:
-    lines: list[str] = []
-    loses: list[str] = []
-    for args in calls:
-        preview = await app.backend.call(verb.preview(ctx, args))
-        lines += preview.lines
-        loses += preview.loses
+async def _known(app: LabApp, verb: Verb, args: Args) -> Mapping[str, object]:
+    """What the form shows before anybody has typed into it."""
+    ctx = app.hub.context(ScreenFront(app, app.backend, Activity(verb.id)))
+    return await app.backend.call(verb.known(ctx, args))
+
+
+async def _confirmed(app: LabApp, verb: Verb, ctx: Context, calls: Sequence[Args]) -> Sequence[Args] | None:
+    """The calls that a person has agreed to, with what was chosen while being asked; None: no."""
+    shown: list[Args] = []
+
+    async def look(chosen: Mapping[str, object]) -> tuple[str, list[str]]:
+        shown[:] = [args.plus(chosen) for args in calls]
+        lines: list[str] = []
+        loses: list[str] = []
+        for args in shown:
+            preview = await app.backend.call(verb.preview(ctx, args))
+            lines += preview.lines
+            loses += preview.loses
+        return "\n".join(lines) or verb.help, loses
+
+    question, loses = await look({})
     if not loses and not verb.loses:
-        return True  # in this case there is nothing to heed
-    return await app.ask("\n".join(lines) or verb.help, loses)
+        return shown  # in this case there is nothing to heed
+    params = {param.name: param for param in verb.params}
+    options = [(key, params[name]) for key, name in verb.options]
+    return shown if await app.ask(question, loses, options, look) else None
 
 
 def _show(app: LabApp, activity: Activity, outcome: Outcome) -> None:

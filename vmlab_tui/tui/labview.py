@@ -9,6 +9,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.hosts.model import Snapshot
 from vmlab_tui.lab.graph import ImageEntry, Inventory, Key, Leftover, TemplateEntry, VmEntry
+from vmlab_tui.lab.safety import is_safety
 from vmlab_tui.tui.selection import Target
 from vmlab_tui.tui.widgets.rows import Cell, Row
 from vmlab_tui.verbs.words import age, left, local
@@ -67,7 +68,7 @@ def _row(node: Node, key: str, fold: bool | None) -> Row:
         cells = (
             Cell(clean_line(thing.name) + (" (current)" if thing.current else "")),
             Cell(told, "accent"),
-            Cell(""),
+            Cell(size(thing.size) if thing.size is not None else ""),
             Cell(since(thing.created), "dim"),
         )
         search = [("", thing.name), ("state", "snapshot")]
@@ -223,6 +224,8 @@ def _snapshot(one: Snapshot, vm: VmEntry | None) -> Iterator[tuple[str, str]]:
         yield "of", f"VM {vm.name}"
     yield "taken", f"{since(one.created)} ago"
     yield "holds", "disk and memory" if one.memory else "the disk only"
+    if one.size is not None:
+        yield "size", f"{size(one.size)} of memory in the VM's disk"
     yield "VM was", one.power.value
     if one.description:
         yield "about", one.description
@@ -231,7 +234,9 @@ def _snapshot(one: Snapshot, vm: VmEntry | None) -> Iterator[tuple[str, str]]:
     if one.current:
         yield "current", "what the VM has done since then is not in any snapshot"
     if one.external:
-        yield "kind", "external: in files of its own"
+        yield "kind", f"external: in files of its own: {', '.join(map(str, one.files))}"
+    if is_safety(one):
+        yield "kind", "safety snapshot: goes when two newer ones were not needed"
 
 
 def things_to_copy(node: Node) -> list[tuple[str, str, str]]:

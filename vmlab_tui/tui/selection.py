@@ -43,6 +43,8 @@ def fits(verb: Verb, target: Target | None) -> bool:
         return False
     if param.names == target.kind or (verb.at_snapshots and target.kind == "snapshot"):
         return True
+    if verb.picks and target.kind == "vm":
+        return True
     return param.names == "vm" and target.kind == "run" and "runs" in verb.areas
 
 

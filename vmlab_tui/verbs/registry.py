@@ -17,7 +17,8 @@ from vmlab_tui.verbs.run import Run
 from vmlab_tui.verbs.runs_control import RunsEnd, RunsResume, RunsWait
 from vmlab_tui.verbs.runs_logs import RunsLogs
 from vmlab_tui.verbs.runs_view import RunsList, RunsShow
-from vmlab_tui.verbs.snapshots import SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert
+from vmlab_tui.verbs.snapshot_revert import SnapshotRevert
+from vmlab_tui.verbs.snapshots import SnapshotCreate, SnapshotDelete, SnapshotDescribe, SnapshotList
 from vmlab_tui.verbs.ssh import Ssh
 from vmlab_tui.verbs.templates import TemplateList, TemplateRemove
 from vmlab_tui.verbs.trash import Remove, TrashEmpty, TrashList, Undo
@@ -48,6 +49,7 @@ VERBS: tuple[Verb, ...] = (
     Extend(),
     SnapshotList(),
     SnapshotCreate(),
+    SnapshotDescribe(),
     SnapshotRevert(),
     SnapshotDelete(),
     RunsList(),

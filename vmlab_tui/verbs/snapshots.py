@@ -1,4 +1,4 @@
-"""``vmlab snapshot list|create|revert|delete``."""
+"""``vmlab snapshot list|create|describe|delete``; going back is in `snapshot_revert`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vmlab_tui.base.errors import Refused, UsageError
 from vmlab_tui.base.ids import is_name
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.base.units import span
+from vmlab_tui.base.units import size, span
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Preview, Verb
 from vmlab_tui.verbs.vm_target import (
     VM,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 SNAPSHOT = Param(
     "snapshot", "A snapshot's name.", positional=True, required=True, metavar="NAME", names="snapshot"
 )
+ABOUT = 1000
+"""Characters that a description may have."""
+BIOS = "profiles with BIOS firmware and qcow2 disks have it"
 _DEEP = 12
 """Levels of a snapshot tree that are shown by indenting."""
 
@@ -45,10 +48,11 @@ class SnapshotList(Verb):
     help = "List a VM's snapshots as a tree, the current one marked"
     long_help = """\
 'memory' goes back to a running guest in a second or two; 'disk' holds no memory: going back leaves
-the VM off. The mark * stands before the one that the present descends from."""
+the VM off. The size is what the memory takes in the VM's disk. The mark * stands before the one that
+the present descends from."""
     examples = (
         ("vmlab snapshot list last", "of the newest run's VM"),
-        ("vmlab snapshot list web-7f3a --json", "for a program; times in seconds since 1970"),
+        ("vmlab snapshot list web-7f3a --json", "for a program; seconds since 1970, bytes"),
     )
     params = (VM,)
 
@@ -56,14 +60,13 @@ the VM off. The mark * stands before the one that the present descends from."""
         async with ctx.host(readonly=True) as host:
             vm = await one_vm(ctx, host, args, snapshots=True)
         refuse_absent(vm)
-        found = vm.domain.snapshots if vm.domain else ()
         data: JsonValue = {
             "schema": 1,
             "vm": vm.name,
             "uuid": vm.uuid,
-            "snapshots": [as_json(one) for one in found],
+            "snapshots": [as_json(one) for one in vm.snapshots],
         }
-        lines = tree(found)
+        lines = tree(vm.snapshots)
         return Outcome(
             data,
             lines or (f"{label(vm)} has no snapshots", f"  vmlab snapshot create {label(vm)}"),
@@ -116,9 +119,7 @@ A VM whose disk or firmware cannot have snapshots is refused with the reason."""
             known = vm.domain.snapshots if vm.domain else ()
             name = self._name(args, tuple(one.name for one in known))
             ctx.front.status(f"{label(vm)}: snapshot {name}")
-            about = args.optional("description") or ""
-            if len(about) > 1000:
-                raise UsageError("--description: longer than 1000 characters")
+            about = _about(args)
             await change(ctx, host, args, vm, Change(do="snapshot", name=name, description=about))
             made = next(one for one in await host.snapshots(vm.uuid) if one.name == name)
         data: JsonValue = {"schema": 1, "vm": vm.name, "uuid": vm.uuid, "snapshot": as_json(made)}
@@ -141,58 +142,55 @@ A VM whose disk or firmware cannot have snapshots is refused with the reason."""
         return next(name for name in names if name not in known)
 
 
-class SnapshotRevert(Verb):
-    """Go back to a snapshot."""
+class SnapshotDescribe(Verb):
+    """Say what a snapshot is good for."""
 
-    id = "snapshot.revert"
-    words = ("snapshot", "revert")
-    help = "Go back to a snapshot of a VM; its present is lost"
+    id = "snapshot.describe"
+    words = ("snapshot", "describe")
+    help = "Change a snapshot's description"
     long_help = """\
-Everything since the snapshot is lost: disk, memory, running programs. Other snapshots stay, later ones
-too. To be able to return to the present, take a snapshot of it first.
-
-While the VM's run is at work nobody goes back; a run that is paused, or has ended with its VM kept,
-allows it."""
+A snapshot's name stays as it is: libvirt cannot rename one. Without TEXT it has no description any
+more. A safety snapshot that is described anew is yours, and not deleted for being old."""
     examples = (
-        ("vmlab snapshot revert last clean-boot", "asks at a terminal"),
-        ("vmlab snapshot revert web-7f3a before-upgrade --yes", "for a script"),
+        ("vmlab snapshot describe last clean-boot 'before the upgrade, all well'", ""),
+        ("vmlab snapshot describe web-7f3a snap-131415", "takes its description away"),
     )
     areas = ("lab",)
-    key = "R"
-    loses = True
-    params = (VM, SNAPSHOT)
+    key = "e"
+    confirms = True
+    asks = ("description",)
+    params = (
+        VM,
+        SNAPSHOT,
+        Param("description", "What it is good for.", positional=True, metavar="[TEXT]"),
+    )
+
+    async def known(self, ctx: Context, args: Args) -> dict[str, object]:
+        async with ctx.host(readonly=True) as host:
+            _, snapshot = await one_snapshot(ctx, host, args)
+        return {"description": clean_line(snapshot.description, ABOUT)}
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
         async with ctx.host(readonly=True) as host:
-            vm, snapshot = await _snapshot(ctx, host, args, "snapshot-revert")
+            vm, snapshot = await one_snapshot(ctx, host, args)
         await remember(ctx, args, [vm])
-        assert vm.domain is not None
-        later = [one.name for one in vm.domain.snapshots if one.created > snapshot.created]
-        becomes = "runs" if snapshot.memory else "is off"
-        lines = [f"{label(vm)} goes back to {told(snapshot)} and {becomes} then"]
-        if later:
-            lines.append(f"later snapshots stay: {', '.join(clean_line(name, 60) for name in later[:6])}")
-        loses = [f"all changes in {label(vm)} of the last {_age(snapshot)} that no other snapshot holds"]
-        if vm.power not in ("off", "crashed"):
-            loses.append(f"its memory and the programs in it (it is {vm.power})")
-        return Preview(tuple(lines), tuple(loses))
+        why = foreign(vm)
+        return Preview((f"snapshot {told(snapshot)} is described anew",), (why,) if why else ())
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.lab.vmverbs import Change
 
         async with ctx.host() as host:
-            vm, snapshot = await _snapshot(ctx, host, args, "snapshot-revert")
-            ctx.front.status(f"{label(vm)}: going back to {clean_line(snapshot.name, 60)}")
-            await change(ctx, host, args, vm, Change(do="revert", name=snapshot.name))
-            power = (await host.power(vm.uuid)).value
-        data: JsonValue = {
-            "schema": 1,
-            "vm": vm.name,
-            "uuid": vm.uuid,
-            "snapshot": as_json(snapshot),
-            "power": power,
-        }
-        return Outcome(data, (f"{label(vm)} is back at {told(snapshot)}; it is {power}",))
+            vm, snapshot = await one_snapshot(ctx, host, args)
+            refuse_unconfirmed(ctx, vm)
+            about = _about(args)
+            await change(
+                ctx, host, args, vm, Change(do="describe-snapshot", name=snapshot.name, description=about)
+            )
+            made = next(one for one in await host.snapshots(vm.uuid) if one.name == snapshot.name)
+        data: JsonValue = {"schema": 1, "vm": vm.name, "uuid": vm.uuid, "snapshot": as_json(made)}
+        said = f"'{clean_line(made.description, 60)}'" if made.description else "nothing"
+        return Outcome(data, (f"snapshot {clean_line(made.name, 60)} of {label(vm)} says {said} now",))
 
 
 class SnapshotDelete(Verb):
@@ -203,7 +201,8 @@ class SnapshotDelete(Verb):
     help = "Delete one snapshot of a VM; the VM and other snapshots stay"
     long_help = """\
 The moment it holds cannot be gone back to any more. The VM's present is not touched, and snapshots
-that were taken after it stay."""
+that were taken after it stay: they then stand below the one before it. What it took in the VM's disk
+file is given back to the file system."""
     examples = (
         ("vmlab snapshot delete last snap-131415", "asks at a terminal"),
         ("vmlab snapshot delete web-7f3a before-upgrade --yes", "for a script"),
@@ -215,40 +214,67 @@ that were taken after it stay."""
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
         async with ctx.host(readonly=True) as host:
-            vm, snapshot = await _snapshot(ctx, host, args, "snapshot-delete")
+            vm, snapshot = await one_snapshot(ctx, host, args, "snapshot-delete")
+            if why := await host.why_not_delete(vm.uuid, snapshot.name):
+                raise Refused(f"snapshot {told(snapshot)}: {why}", hint="it is left as it is")
         await remember(ctx, args, [vm])
-        assert vm.domain is not None
-        children = [clean_line(one.name, 60) for one in vm.domain.snapshots if one.parent == snapshot.name]
+        children = [clean_line(one.name, 60) for one in vm.snapshots if one.parent == snapshot.name]
         lines = [f"a snapshot of {label(vm)} will be deleted; the VM itself stays as it is"]
         if children:
-            lines.append(f"snapshots taken after it stay: {', '.join(children[:6])}")
+            below = f"below {clean_line(snapshot.parent, 60)}" if snapshot.parent else "at the root"
+            lines.append(f"snapshots taken after it stay, then {below}: {', '.join(children[:6])}")
+        if snapshot.size:
+            # QEMU lets go of the memory that it has loaded only when it writes the next
+            when = "by up to" if snapshot.current else "by about"
+            late = ", some of it with the next snapshot" if snapshot.current else ""
+            lines.append(f"its disk file becomes smaller {when} {size(snapshot.size)}{late}")
         return Preview(tuple(lines), (f"snapshot {told(snapshot)}",))
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.lab.vmverbs import Change
 
         async with ctx.host() as host:
-            vm, snapshot = await _snapshot(ctx, host, args, "snapshot-delete")
+            vm, snapshot = await one_snapshot(ctx, host, args, "snapshot-delete")
             ctx.front.status(f"{label(vm)}: deleting snapshot {clean_line(snapshot.name, 60)}")
-            await change(ctx, host, args, vm, Change(do="delete-snapshot", name=snapshot.name))
-        data: JsonValue = {"schema": 1, "vm": vm.name, "uuid": vm.uuid, "deleted": snapshot.name}
-        return Outcome(data, (f"deleted snapshot {clean_line(snapshot.name, 60)} of {label(vm)}",))
+            done = await change(ctx, host, args, vm, Change(do="delete-snapshot", name=snapshot.name))
+        data: JsonValue = {
+            "schema": 1,
+            "vm": vm.name,
+            "uuid": vm.uuid,
+            "deleted": snapshot.name,
+            **done.data,
+        }
+        line = f"deleted snapshot {clean_line(snapshot.name, 60)} of {label(vm)}"
+        return Outcome(data, (line, *done.lines))
 
 
-async def _snapshot(ctx: Context, host: Host, args: Args, command: str) -> tuple[VmEntry, Snapshot]:
-    """The VM of ours and its snapshot that the parameters name. Raises UsageError, Refused."""
+def _about(args: Args) -> str:
+    about = args.optional("description") or ""
+    if len(about) > ABOUT:
+        raise UsageError(f"the description is longer than {ABOUT} characters")
+    return about
+
+
+async def one_snapshot(ctx: Context, host: Host, args: Args, command: str = "") -> tuple[VmEntry, Snapshot]:
+    """The VM and its snapshot that the parameters name. Raises UsageError, Refused.
+
+    ``command``: what virsh would do to it; foreign VMs are refused then.
+    """
     vm = await one_vm(ctx, host, args, snapshots=True)
-    name = args.text("snapshot")
-    refuse_foreign(ctx, vm, command, vm.name, name)
+    name = args.optional("snapshot") or ""
+    if command:
+        refuse_foreign(ctx, vm, command, vm.name, name)
     refuse_absent(vm)
-    found = vm.domain.snapshots if vm.domain else ()
-    for one in found:
+    assert vm.domain is not None
+    for one in vm.snapshots:
         if one.name == name:
             return vm, one
-    names = ", ".join(clean_line(one.name, 60) for one in found)
+    if not vm.snapshots and (why := await no_travel(host, vm.domain)):
+        raise Refused(f"VM {label(vm)} has no snapshots: {why}", hint=BIOS)
+    names = ", ".join(clean_line(one.name, 60) for one in vm.snapshots)
     raise UsageError(
-        f"VM {label(vm)} has no snapshot '{clean_line(name, 80)}'",
-        hint=f"it has: {names}" if names else f"it has none; vmlab snapshot create {label(vm)}",
+        f"VM {label(vm)} has no snapshot" + (f" '{clean_line(name, 80)}'" if name else ""),
+        hint=f"it has: {names}" if names else f"take one first: vmlab snapshot create {label(vm)}",
     )
 
 
@@ -257,7 +283,7 @@ async def refuse_no_travel(host: Host, vm: VmEntry) -> None:
     refuse_absent(vm)
     assert vm.domain is not None
     if why := await no_travel(host, vm.domain):
-        raise Refused(f"VM {label(vm)}: {why}", hint="profiles with BIOS firmware and qcow2 disks have it")
+        raise Refused(f"VM {label(vm)}: {why}", hint=BIOS)
 
 
 async def no_travel(host: Host, domain: Domain) -> str:
@@ -284,9 +310,9 @@ def tree(snapshots: tuple[Snapshot, ...]) -> tuple[str, ...]:
         mark = "* " if one.current else "  "
         about = clean_line(one.description, 60)
         name = "  " * min(depth, _DEEP) + clean_line(one.name, 60)
-        rows.append((mark + name, kind(one), f"{_age(one)} ago", about))
+        rows.append((mark + name, kind(one), amount(one), f"{age_of(one)} ago", about))
         waiting += [(depth + 1, child) for child in reversed(below.get(one.name, []))]
-    return table(rows, head=("  snapshot", "holds", "taken", ""))
+    return table(rows, head=("  snapshot", "holds", "size", "taken", ""))
 
 
 def kind(snapshot: Snapshot) -> str:
@@ -295,23 +321,29 @@ def kind(snapshot: Snapshot) -> str:
     return f"{held}, external" if snapshot.external else held
 
 
+def amount(snapshot: Snapshot) -> str:
+    """What its memory takes in the VM's disk: ``93.2M``; ``-`` where there is none, or nobody knows."""
+    return "-" if snapshot.size is None else size(snapshot.size)
+
+
 def told(snapshot: Snapshot) -> str:
     """``'clean-boot' of 13:14 (12 min ago)``."""
     when = datetime.fromtimestamp(snapshot.created, UTC).astimezone()
     clock = when.strftime("%H:%M" if _seconds(snapshot) < 12 * 3600 else "%Y-%m-%d %H:%M")
-    return f"'{clean_line(snapshot.name, 60)}' of {clock} ({_age(snapshot)} ago)"
+    return f"'{clean_line(snapshot.name, 60)}' of {clock} ({age_of(snapshot)} ago)"
 
 
 def _seconds(snapshot: Snapshot) -> float:
     return datetime.now(UTC).timestamp() - snapshot.created
 
 
-def _age(snapshot: Snapshot) -> str:
+def age_of(snapshot: Snapshot) -> str:
+    """``12 min``: how long ago it was taken."""
     return span(_seconds(snapshot))
 
 
 def as_json(snapshot: Snapshot) -> dict[str, JsonValue]:
-    """A snapshot for programs; ``created`` in seconds since 1970."""
+    """A snapshot for programs; ``created`` in seconds since 1970, ``size`` of its memory in bytes."""
     return {
         "name": snapshot.name,
         "parent": snapshot.parent,
@@ -319,6 +351,8 @@ def as_json(snapshot: Snapshot) -> dict[str, JsonValue]:
         "created": snapshot.created,
         "power": snapshot.power.value,
         "memory": snapshot.memory,
+        "size": snapshot.size,
         "external": snapshot.external,
+        "files": [str(path) for path in snapshot.files],
         "current": snapshot.current,
     }

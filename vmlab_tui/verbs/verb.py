@@ -81,6 +81,10 @@ class Args:
     def __repr__(self) -> str:
         return f"Args({self._values!r})"
 
+    def plus(self, values: Mapping[str, object]) -> Args:
+        """The same call with these values as well; what a preview has shown is to be shown again."""
+        return Args({**self._values, **values}, self.typed)
+
     def optional(self, name: str) -> str | None:
         value = self._values.get(name)
         return None if value is None else str(value)
@@ -250,6 +254,10 @@ class Verb:
     """What stands beside the key; default: the last of :attr:`words`."""
     asks: ClassVar[tuple[str, ...]] = ()
     """The parameters that a screen asks for before it calls the verb."""
+    options: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """(key, parameter): what a person may still choose while being asked about the preview."""
+    picks: ClassVar[bool] = False
+    """Whether it can be called on a VM and then asks which of its snapshots is meant."""
     params: ClassVar[tuple[Param, ...]] = ()
     loses: ClassVar[bool] = False
     """Whether it can lose something, so that there is a preview to confirm."""
@@ -268,6 +276,10 @@ class Verb:
         """Whether it makes sense for a VM in that state (`hosts.model.Power`), or a run of that status,
         whichever it acts on; a verb of neither: always."""
         return True
+
+    async def known(self, _ctx: Context, _args: Args) -> Mapping[str, object]:
+        """What the parameters in :attr:`asks` are now; a screen shows it to be changed."""
+        return {}
 
     async def preview(self, _ctx: Context, _args: Args) -> Preview:
         """What would happen, without doing it. Raises the same errors as :meth:`run`."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vmlab_tui.hosts.host import Host
     from vmlab_tui.lab.context import Lab
     from vmlab_tui.lab.inventory import VmEntry
-    from vmlab_tui.lab.vmverbs import Change
+    from vmlab_tui.lab.vmverbs import Change, Result
 
 VM_HELP = "A VM: its name, uuid, run (id, beginning of it), or 'last'."
 VM = Param("vm", VM_HELP, positional=True, required=True, metavar="VM", names="vm")
@@ -211,13 +211,13 @@ async def remember(ctx: Context, args: Args, vms: Iterable[VmEntry]) -> None:
             args.seen[vm.lease.run_id] = await blocking(partial(seen_of, ctx.lab, vm))
 
 
-async def change(ctx: Context, host: Host, args: Args, vm: VmEntry, wish: Change) -> None:
+async def change(ctx: Context, host: Host, args: Args, vm: VmEntry, wish: Change) -> Result:
     """Make a change to one VM, by the worker of its run where there is one."""
     from vmlab_tui.lab.leases import whoami
     from vmlab_tui.runs.vmcontrol import change_vm
 
     seen = args.seen.get(vm.lease.run_id) if vm.lease else None
-    await change_vm(ctx.lab, host, vm, wish, by=whoami(), seen=seen)
+    return await change_vm(ctx.lab, host, vm, wish, by=whoami(), seen=seen)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual import events
@@ -10,16 +10,22 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Checkbox, Input, Select, Static
 
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean, clean_line
 
 if TYPE_CHECKING:
     from vmlab_tui.verbs.verb import Param
 
 T = TypeVar("T")
+
+
+Look = Callable[[Mapping[str, object]], Awaitable[tuple[str, list[str]]]]
+"""What would happen with these values chosen, as a question and what is lost. Raises LabError."""
 
 
 class ConfirmDialog(ModalScreen[bool]):
@@ -31,30 +37,108 @@ class ConfirmDialog(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "other button", show=False),
     ]
 
-    def __init__(self, question: str, loses: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        question: str,
+        loses: Sequence[str] = (),
+        options: Sequence[tuple[str, Param]] = (),
+        look: Look | None = None,
+    ) -> None:
+        """``options``: (key, parameter) that may be chosen here; ``look`` then tells the question anew."""
         super().__init__()
         self._question = clean(question)
         self._loses = [clean_line(thing, 300) for thing in loses]
+        self._options = [Option(key, param) for key, param in options]
+        self._look = look
+        self._true = True
+        """Whether what stands here is what would happen."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Content(self._question), id="question")
-            if self._loses:
+            if self._loses or self._options:
                 yield Static(Content("This is lost:"), classes="loses-head")
                 with VerticalScroll(classes="loses", can_focus=False):
-                    yield Static(Content("\n".join(f"- {thing}" for thing in self._loses)))
+                    yield Static(Content(self._told_losses()), id="losses")
+            if self._options:
+                with Vertical(classes="options"):
+                    yield from self._options
             with Horizontal(classes="buttons"):
                 yield Button(Content("No, leave it (n)"), id="no")
                 yield Button(Content("Yes (y)"), id="yes", variant="error" if self._loses else "primary")
 
+    def _told_losses(self) -> str:
+        return "\n".join(f"- {thing}" for thing in self._loses)
+
     def on_mount(self) -> None:
         self.query_one("#no" if self._loses else "#yes").focus()
 
+    def on_key(self, event: events.Key) -> None:
+        for option in self._options:
+            if event.key == option.key:
+                event.stop()
+                option.turn()
+
+    def on_option_turned(self) -> None:
+        self._true = False
+        self.run_worker(self._look_again(), group="look", exclusive=True, exit_on_error=False)
+
+    async def _look_again(self) -> None:
+        if self._look is None:
+            return
+        chosen = {option.param.name: option.value for option in self._options}
+        try:
+            question, loses = await self._look(chosen)
+        except LabError as error:
+            self.query_one("#question", Static).update(Content(f"! {clean(error.message)}"))
+            return
+        self._loses = [clean_line(thing, 300) for thing in loses]
+        self.query_one("#question", Static).update(Content(clean(question)))
+        self.query_one("#losses", Static).update(Content(self._told_losses()))
+        self._true = True
+
     def action_answer(self, answer: bool) -> None:
-        self.dismiss(answer)
+        if answer and not self._true:
+            self.app.bell()
+        else:
+            self.dismiss(answer)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        self.dismiss(event.button.id == "yes")
+        self.action_answer(event.button.id == "yes")
+
+
+class Option(Static):
+    """A parameter as one line: its key, and the value that is chosen; the key or a click takes the next."""
+
+    class Turned(Message):
+        """Another value is chosen."""
+
+    def __init__(self, key: str, param: Param) -> None:
+        super().__init__(classes="choice")
+        self.key = key
+        self.param = param
+        self.value: object = None
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def on_click(self) -> None:
+        self.turn()
+
+    def turn(self) -> None:
+        """Choose the next value."""
+        values: list[object] = [None, *(self.param.choices or (True,))]
+        self.value = values[(values.index(self.value) + 1) % len(values)]
+        self._show()
+        self.post_message(self.Turned())
+
+    def _show(self) -> None:
+        help = self.param.help.rstrip(".")
+        if self.param.choices:
+            told = f"{self.param.name.replace('_', ' ')}: {self.value or 'as it was'}"
+        else:
+            told = f"[{'x' if self.value else ' '}] {help}"
+        self.update(Content.assemble((self.key, "bold $text-accent"), "  ", told))
 
 
 class MessageDialog(ModalScreen[None]):

@@ -22,8 +22,10 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.tui.filtering import pick
 from vmlab_tui.tui.selection import Target, fits, subject
 from vmlab_tui.tui.widgets.rows import Cell, Column, Row, Rows
+from vmlab_tui.verbs.snapshots import age_of, kind
 
 if TYPE_CHECKING:
+    from vmlab_tui.lab.graph import VmEntry
     from vmlab_tui.tui.app import LabApp
     from vmlab_tui.verbs.verb import Verb
 
@@ -215,6 +217,17 @@ async def choose(app: LabApp, verb: Verb) -> Target | None:
     choices = [Choice(str(at), one.label, about(app, one)) for at, one in enumerate(found)]
     picked = await app.push_screen_wait(PickDialog(f"{words}: which {_KINDS[param.names]}?", choices))
     return found[int(picked)] if picked is not None else None
+
+
+async def choose_snapshot(app: LabApp, verb: Verb, vm: VmEntry) -> Target | None:
+    """Ask which snapshot of ``vm`` is meant, the newest first; None: called off."""
+    choices = [
+        Choice(one.name, one.name, f"{kind(one)}, {age_of(one)} ago  {clean_line(one.description, 60)}")
+        for one in reversed(vm.snapshots)
+    ]
+    question = f"{' '.join(verb.words)}: which snapshot of {clean_line(vm.name, 60)}?"
+    name = await app.push_screen_wait(PickDialog(question, choices))
+    return Target("snapshot", name, clean_line(name), parent=vm.uuid) if name is not None else None
 
 
 def things(app: LabApp) -> list[Target]:
