@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmlab_tui.journal.cache import CACHE, load_state
+from vmlab_tui.journal.cache import CACHE, SCHEMA, load_state
 from vmlab_tui.journal.events import Event, JournalError, make
 from vmlab_tui.journal.log import FILE, Journal
 from vmlab_tui.journal.state import RunState, fold
@@ -266,7 +266,7 @@ def test_the_cache_is_only_written_when_told_and_really_used(run_dir: Path) -> N
     load_state(run_dir, write=True)
     cache = json.loads((run_dir / CACHE).read_text())
     assert (run_dir / CACHE).stat().st_mode & 0o777 == 0o600
-    assert (cache["schema"], cache["seq"]) == (2, 2)
+    assert (cache["schema"], cache["seq"]) == (SCHEMA, 2)
     cache["state"]["profile"] = "from the cache"
     (run_dir / CACHE).write_text(json.dumps(cache))
     assert load_state(run_dir).profile == "from the cache"
@@ -303,3 +303,59 @@ def test_a_cache_of_another_journal_or_garbage_is_ignored(run_dir: Path) -> None
     assert load_state(run_dir).seq == 8
     (run_dir / FILE).unlink()
     assert load_state(run_dir) == RunState()
+
+
+def checkpoint(name: str, after: int) -> Line:
+    return ("checkpoint", {"name": name, "after": after, "key": f"k{after}", "size": 10})
+
+
+def tried(number: int, state: str = "ok", again: int = 1) -> list[Line]:
+    return [
+        ("step_started", {"number": number, "attempt": again}),
+        ("step_finished", {"number": number, "attempt": again, "state": state, "seconds": 1}),
+    ]
+
+
+def test_going_back_abandons_what_was_done_since_and_counts_its_attempts() -> None:
+    lines = [
+        CREATED,
+        WORKER,
+        *tried(1),
+        checkpoint("boot", 1),
+        *tried(2),
+        checkpoint("two", 2),
+        *tried(3, "failed"),
+        ("paused", {"reason": "step 3 failed", "number": 3, "why": "failed"}),
+    ]
+    paused = fold(events(*lines))
+    assert (paused.state, paused.pause_at, paused.pause_why) == ("paused", 3, "failed")
+    assert [one.name for one in paused.line] == ["boot", "two"]
+    lines += [("continued", {"reason": "back"}), ("going_back", {"name": "boot"})]
+    going = fold(events(*lines))
+    assert (going.going_back, going.pause_at, sorted(going.steps)) == ("boot", None, [1, 2, 3])
+    lines += [("went_back", {"name": "boot", "after": 1})]
+    back = fold(events(*lines))
+    assert (back.going_back, sorted(back.steps), back.lost) == ("", [1], ("two",))
+    assert [one.name for one in back.line] == ["boot"]
+    assert [one.name for one in back.checkpoints] == ["boot", "two"], "it exists, of another future"
+    assert back.attempts == {1: 1, 2: 1, 3: 1}
+    (future,) = back.futures
+    assert (future.back_to, future.after, future.steps) == ("boot", 1, {2: 1, 3: 1})
+    lines += [
+        *tried(2, again=2),
+        checkpoint("two-2", 2),
+        ("step_amended", {"number": 3, "attempt": 2, "sha": "x"}),
+    ]
+    lines += tried(3, again=2)
+    on = fold(events(*lines))
+    assert [one.name for one in on.line] == ["boot", "two-2"]
+    assert (on.amended, on.steps[3].attempt, on.steps[3].state) == ({3: 2}, 2, "ok")
+
+
+def test_a_snapshot_that_is_removed_is_no_checkpoint_any_more() -> None:
+    made = [CREATED, WORKER, checkpoint("boot", 1), checkpoint("two", 2)]
+    assert [
+        one.name for one in fold(events(*made, ("removed", {"what": "snapshot", "id": "uuid/boot"}))).line
+    ] == ["two"]
+    dropped = ("checkpoint_dropped", {"name": "two", "reason": "the budget"})
+    assert [one.name for one in fold(events(*made, dropped)).checkpoints] == ["boot"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.runs.samples import plan, profile
-from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.context import Lab
-from vmlab_tui.runs.plan import CHECK_SECONDS, CLOSING, OPENING, plan_steps, read_plan, write_plan
+from vmlab_tui.runs.plan import CHECK_SECONDS, CLOSING, OPENING, breaks_of, plan_steps, read_plan, write_plan
 from vmlab_tui.runs.prepare import Prepared, prepare
 from vmlab_tui.runs.request import RunRequest
 
@@ -120,3 +120,14 @@ async def test_an_image_that_is_damaged_or_gone_is_a_finding(
     assert [one.what for one in damaged.refused] == ["image"]
     assert "is damaged" in damaged.refused[0].detail
     assert damaged.refused[0].fix
+
+
+def test_breaks_are_named_by_number_or_name_and_a_wrong_one_is_told() -> None:
+    steps = plan_steps(profile())
+    own = len(OPENING) + 1
+    found = breaks_of(steps, ["install rdp:after", str(own), "boot", str(own)], stepwise=False)
+    assert [(one.number, one.where) for one in found] == [(own + 1, "after"), (own, "before"), (5, "before")]
+    assert [one.number for one in breaks_of(steps, [], stepwise=True)] == [own, own + 1]
+    with pytest.raises(UsageError) as caught:
+        breaks_of(steps, ["instal rdp"], stepwise=False)
+    assert "install rdp" in caught.value.hint

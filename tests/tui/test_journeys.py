@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,4 +89,63 @@ def test_a_run_goes_on_without_us_and_is_found_again(
         again.sees("PASSED", 60)
         other.sees("PASSED", 5)
         other.press("q", "exit 0.")
+    assert list(lab_store.vms.iterdir()) == []
+
+
+def test_a_failure_is_found_in_the_guest_fixed_by_keys_and_passes_from_nothing(
+    tiny_image: str, tmp_path: Path, lab_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "debug.yaml"
+    path.write_text(
+        HEAD.format(image=tiny_image)
+        + """\
+steps:
+  - {name: one, run: "true"}
+  - {name: settings, run: echo MODE=prod > /root/settings}   # what the guest really has
+  - {name: three, run: "true", checkpoint: true}
+  - name: use
+    # the bug is in here
+    run: |
+      echo seen >> /root/seen
+      . /root/settings
+      test "$MODE" = production
+checks:
+  - {command: wc -l < /root/seen, expect: "1"}
+"""
+    )
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nexec sed -i s/production/prod/ "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    with vmlab() as term:
+        term.sees("tiny")
+        start_run(term, path)
+        shown = term.sees("PAUSED", 120)
+        assert "b back+retry" in shown
+        term.press("s", "13 'use' exited with 1", 60)
+        term.keys("cat /root/settings", "Enter")
+        term.sees("MODE=prod")
+        term.keys("exit", "Enter")
+        term.sees("PAUSED")
+        # edited and tried in place: the guest still has what the first attempt left in it
+        shown = term.press("e", "again with this text?", 30)
+        assert '+test "$MODE" = prod' in shown
+        term.press("y", "Write the new text back")
+        term.keys("y")
+        term.sees("paused at 14 checks", 60)
+        # so back to before the step, which has the new text
+        term.keys("b")
+        term.sees("PASSED", 90)
+        term.press("q", "exit 0.")
+    text = path.read_text()
+    assert "# what the guest really has" in text
+    assert "    # the bug is in here\n" in text
+    assert '      test "$MODE" = prod\n' in text
+    cold = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", "run", path, "--cold"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert cold.returncode == 0, cold.stderr
     assert list(lab_store.vms.iterdir()) == []

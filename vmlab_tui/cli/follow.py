@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 from vmlab_tui.base.errors import Interrupted, LabError
 from vmlab_tui.cli.render import Renderer
@@ -15,7 +16,9 @@ from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import whoami
 from vmlab_tui.runs import client
 from vmlab_tui.runs.client import RunView
+from vmlab_tui.verbs.shapes import next_commands
 from vmlab_tui.verbs.verb import Interrupt
+from vmlab_tui.verbs.words import commands
 
 _TICK = 0.1
 _ASK = 10.0
@@ -74,6 +77,10 @@ class Foreground:
             if self._emit:
                 self._emit(event)
             self._renderer.event(event, self._state)
+            if event.kind == "paused":
+                view = replace(self._view, state=self._state, live=True)
+                for line in commands(next_commands(view)):
+                    self._renderer.notice(line)
 
     async def _tick(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -88,6 +89,17 @@ class Terminal:
         except FileNotFoundError as error:
             raise LabError(f"{argv[0]} is not installed", hint="apt install openssh-client") from error
 
+    async def program(self, argv: Sequence[str]) -> int:
+        self._status.close()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
+        try:
+            process = await asyncio.create_subprocess_exec(*argv, preexec_fn=_own_signals)
+            return await process.wait()
+        except FileNotFoundError as error:
+            raise LabError(f"{argv[0]} is not installed", hint="name another program") from error
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     async def follow(self, lab: Lab, run_id: str, interrupt: Interrupt) -> RunView:
         from vmlab_tui.cli.ending import ending
         from vmlab_tui.cli.follow import Foreground
@@ -105,3 +117,9 @@ class Terminal:
     def _emit(event: Event) -> None:
         sys.stdout.write(event.line() + "\n")
         sys.stdout.flush()
+
+
+def _own_signals() -> None:
+    """In a program that is started: Python ignores SIGPIPE, and we ignore Ctrl-C for its time."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from vmlab_tui.verbs.telling import amount, line_of, step_title
 from vmlab_tui.verbs.words import cut, moment
 
 _SHORT = {"skipped": "skip", "reused": "same", "unknown": "?", "failed": "FAIL", "error": "FAIL"}
+_TOLD = ("note", "paused", "continued", "went_back", "step_amended", "end_requested", "worker_started")
 _EVERY = 5.0
 """Seconds between two lines about progress where lines stay."""
 
@@ -133,7 +134,7 @@ class Live:
             self._keep(self._finished(state.steps[int(str(event.data["number"]))]))
         elif event.kind == "check_result":
             self._keep(self._check(state.checks[-1]))
-        elif event.kind in ("note", "paused", "continued", "end_requested", "worker_started"):
+        elif event.kind in _TOLD:
             if text := line_of(event, self._plan):
                 self._keep("        " + cut(text, self._style.columns - 9))
         elif event.kind == "run_created":

@@ -55,6 +55,7 @@ StepEnd = Literal["ok", "failed", "skipped", "reused", "unknown"]
 CheckEnd = Literal["passed", "failed", "error", "skipped"]
 RunEnd = Literal["passed", "failed", "error", "ended", "interrupted"]
 How = Literal["table", "destroy", "keep"]
+PauseWhy = Literal["failed", "unknown", "before", "after", "asked"]
 Disposition = Literal["destroyed", "kept", "none"]
 
 
@@ -176,11 +177,30 @@ class CheckpointDropped(Payload):
     reason: Words = ""
 
 
+class GoingBack(Payload):
+    """Intent: the VM is being reverted to the checkpoint ``name``, so the guest may be anywhere."""
+
+    name: str
+
+
+class WentBack(Payload):
+    """The guest is where it was after step ``after``: what was done since then is an abandoned future."""
+
+    name: str
+    after: Number
+
+
 class Paused(Payload):
-    """``until``: ISO UTC, when the pause ends by itself."""
+    """A person is asked at step ``number``. ``until``: ISO UTC, when the pause ends by itself.
+
+    ``why``: the step failed, its outcome is unknown, a break was set ``before`` or ``after`` it, or somebody
+    asked for a pause.
+    """
 
     reason: Words
     until: str | None = None
+    number: Number | None = None
+    why: PauseWhy = "failed"
 
 
 class Continued(Payload):
@@ -223,6 +243,8 @@ KINDS: dict[str, type[Payload]] = {
     "check_result": CheckResult,
     "checkpoint": Checkpoint,
     "checkpoint_dropped": CheckpointDropped,
+    "going_back": GoingBack,
+    "went_back": WentBack,
     "paused": Paused,
     "continued": Continued,
     "end_requested": EndRequested,

@@ -17,10 +17,12 @@ from vmlab_tui.journal.events import (
     Ended,
     EndRequested,
     Event,
+    GoingBack,
     Intent,
     JournalError,
     Note,
     Paused,
+    PauseWhy,
     Payload,
     Progress,
     Removed,
@@ -30,6 +32,7 @@ from vmlab_tui.journal.events import (
     StepFinished,
     StepStarted,
     Waited,
+    WentBack,
     WorkerStarted,
     moment,
 )
@@ -60,6 +63,15 @@ class StepState(_Value):
     progress: Progress | None = None
     amended: str = ""
     """Hash of the step's text as amended; empty when it runs as planned."""
+
+
+class Future(_Value):
+    """What was done after a checkpoint before the run went back to it. ``steps``: attempt by step number."""
+
+    time: str
+    back_to: str
+    after: int
+    steps: dict[int, int]
 
 
 class CheckState(_Value):
@@ -99,7 +111,17 @@ class RunState(_Value):
     steps: dict[int, StepState] = {}
     checks: tuple[CheckState, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
-    """Those that were not dropped again, oldest first."""
+    """Those that were not dropped again, oldest first; some may be of an abandoned future."""
+    lost: tuple[str, ...] = ()
+    """The names of checkpoints that the present does not descend from."""
+    futures: tuple[Future, ...] = ()
+    """What was abandoned by going back, oldest first."""
+    attempts: dict[int, int] = {}
+    """The number of the last attempt of each step, abandoned ones included."""
+    amended: dict[int, int] = {}
+    """The attempt whose text a step has had since somebody edited it, by step number."""
+    going_back: str = ""
+    """The checkpoint to which the VM is being reverted right now."""
     owns: tuple[Thing, ...] = ()
     """Every intent that was not removed again, oldest first, done or not."""
     pending: tuple[Thing, ...] = ()
@@ -108,6 +130,9 @@ class RunState(_Value):
     """Seconds by what was waited for: time that is not vmlab's own."""
     notes: tuple[NoteState, ...] = ()
     pause_reason: str = ""
+    pause_why: PauseWhy | None = None
+    pause_at: int | None = None
+    """The step at which a person is asked."""
     end_requested: EndRequested | None = None
     ended: Ended | None = None
     started: str = ""
@@ -122,6 +147,11 @@ class RunState(_Value):
     @property
     def over(self) -> bool:
         return self.ended is not None
+
+    @property
+    def line(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that the present descends from, oldest first."""
+        return tuple(one for one in self.checkpoints if one.name not in self.lost)
 
     @property
     def current(self) -> StepState | None:
@@ -184,10 +214,21 @@ def _change(run: RunState, payload: Payload, time: str) -> dict[str, Any]:
             return {"checkpoints": (*_others(run.checkpoints, payload.name), payload)}
         case CheckpointDropped():
             return {"checkpoints": _others(run.checkpoints, payload.name)}
+        case GoingBack():
+            return {"going_back": payload.name}
+        case WentBack():
+            return _back(run, payload, time)
         case Paused():
-            return {"state": "paused", "pause_reason": payload.reason, "until": payload.until}
+            return {
+                "state": "paused",
+                "pause_reason": payload.reason,
+                "pause_why": payload.why,
+                "pause_at": payload.number,
+                "until": payload.until,
+                "going_back": "",  # whoever asks knows where the VM is
+            }
         case Continued():
-            return {"state": "running", "pause_reason": "", "until": None}
+            return {**_NO_PAUSE, "state": "running", "until": None}
         case EndRequested():
             return {"end_requested": payload}
         case Ended():
@@ -196,12 +237,30 @@ def _change(run: RunState, payload: Payload, time: str) -> dict[str, Any]:
                 "ended": payload,
                 "finished": time,
                 "until": payload.until,
-                "pause_reason": "",
+                **_NO_PAUSE,
             }
         case Note():
             note = NoteState(time=time, text=payload.text, level=payload.level)
             return {"notes": (*run.notes, note)}
     return {}
+
+
+_NO_PAUSE: dict[str, Any] = {"pause_reason": "", "pause_why": None, "pause_at": None}
+
+
+def _back(run: RunState, payload: WentBack, time: str) -> dict[str, Any]:
+    done = {number: step for number, step in run.steps.items() if number <= payload.after}
+    gone = {number: step.attempt for number, step in run.steps.items() if number > payload.after}
+    names = [one.name for one in run.line]
+    line = names[: names.index(payload.name) + 1] if payload.name in names else []
+    future = Future(time=time, back_to=payload.name, after=payload.after, steps=gone)
+    return {
+        "going_back": "",
+        "steps": done,
+        "checks": tuple(check for check in run.checks if check.number <= payload.after),
+        "lost": tuple(one.name for one in run.checkpoints if one.name not in line),
+        "futures": (*run.futures, future),
+    }
 
 
 def _worker(run: RunState, payload: WorkerStarted) -> dict[str, Any]:
@@ -236,7 +295,8 @@ def _step_change(
                 amended=step.amended,
             )
             checks = tuple(check for check in run.checks if check.number != number)
-            return {"steps": {**run.steps, number: step}, "checks": checks}
+            attempts = {**run.attempts, number: max(payload.attempt, run.attempts.get(number, 0))}
+            return {"steps": {**run.steps, number: step}, "checks": checks, "attempts": attempts}
         case Stage():
             change = {"stage": payload.stage, "stage_detail": payload.detail, "attempt": payload.attempt}
         case Progress():
@@ -245,6 +305,9 @@ def _step_change(
             change = payload.model_dump(exclude={"number"})
         case StepAmended():
             change = {"amended": payload.sha}
+            amended = {**run.amended, number: payload.attempt}
+            steps = {**run.steps, number: step.model_copy(update=change)}
+            return {"steps": steps, "amended": amended}
     return {"steps": {**run.steps, number: step.model_copy(update=change)}}
 
 

@@ -28,11 +28,16 @@ async def phase(run: RunContext, step: PlannedStep) -> Result:
 
 
 async def take(run: RunContext, name: str, after: int, why: str) -> Checkpoint:
-    """The snapshot ``name`` of the VM as it is after step ``after``; kept if this run has it already."""
+    """The snapshot ``name`` of the VM as it is after step ``after``; kept if this run has it already.
+
+    Where an abandoned future has one of that name, this is called ``name-2`` and so on.
+    """
     uuid = run.plan.vm.uuid
-    known = next((one for one in run.state.checkpoints if one.name == name), None)
-    if known:
+    if known := next((one for one in run.state.line if one.name == name), None):
         return known
+    taken = {one.name for one in run.state.checkpoints}
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    name = next(one for one in names if one not in taken)
     started = time.monotonic()
     with run.making("snapshot", f"{uuid}/{name}"), run.wait("libvirt"):
         if name not in {one.name for one in await run.host.snapshots(uuid)}:
@@ -44,7 +49,7 @@ async def take(run: RunContext, name: str, after: int, why: str) -> Checkpoint:
     with run.wait("qemu-img"):
         held = (await qemuimg.info(run.vm.disk, "qcow2")).snapshots.get(name, 0)
     # a step that did not do what was planned has another key, and so has all that follows
-    amended = any(one.amended for one in run.state.steps.values() if one.number <= after)
+    amended = any(number <= after for number in run.state.amended)
     key = "" if amended else run.plan.key_at(after)
     run.write(
         "checkpoint", name=name, after=after, key=key, created=created, size=held, seconds=seconds, why=why
@@ -66,7 +71,7 @@ async def before_step(run: RunContext, step: PlannedStep, since: float) -> None:
 
     ``since``: seconds of work that a guest going back to the last checkpoint would have to do again.
     """
-    plan, taken = run.plan, run.state.checkpoints
+    plan, taken = run.plan, run.state.line
     last = step.number - 1
     if plan.checkpoints != "auto" or plan.vm.time_travel or not taken or taken[-1].after == last:
         return

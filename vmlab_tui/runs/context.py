@@ -21,6 +21,7 @@ from vmlab_tui.journal.events import Event
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.vmdir import VmDir, vm_dir
+from vmlab_tui.runs.decision import Pause
 from vmlab_tui.runs.plan import Plan, PlannedStep
 
 
@@ -68,6 +69,7 @@ class RunContext:
         self.secrets = secrets
         self.masker = Masker(secrets.values())
         self.stop = StopRequest()
+        self.pause = Pause()
         self.endpoint: Endpoint | None = None
         self._guest: Guest | None = None
         self._current: tuple[int, int] = (0, 1)

@@ -6,6 +6,9 @@ One JSON line in, one JSON line out. Requests, ``seq`` being the last event the 
 - ``{"verb": "end", "how": "table"|"destroy"|"keep", "by": WHO, "seq": N}``
 - ``{"verb": "arm", "by": WHO}``: leave the run's secrets in the guest for a shell there, to be read once and
   within a minute; ``path`` in the reply says where (empty: it has none).
+- ``{"verb": "decide", "do": "retry"|"back"|"skip"|"continue", "to": CHECKPOINT, "by": WHO, "seq": N}``, see
+  `runs.decision.Decision`: what a run that stands still shall do
+- ``{"verb": "pause", "by": WHO}``: stand still before the next step
 - ``{"verb": "vm", "do": "off"|..., "name": SNAPSHOT, "by": WHO, "seq": N}``, see `lab.vmverbs.Change`; the
   answer comes when it is done.
 
@@ -28,11 +31,22 @@ from vmlab_tui.guests.here import leave_secrets
 from vmlab_tui.journal.log import Follower
 from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, Result, carry_out
 from vmlab_tui.runs.context import RunContext
+from vmlab_tui.runs.decision import Decision
 from vmlab_tui.runs.folder import JOURNAL
+from vmlab_tui.runs.pauses import answer
 
 FILE = "ctl.sock"
 _LIMIT = 65536
-_MOVES = ("step_started", "step_finished", "step_amended", "paused", "continued", "end_requested")
+_MOVES = (
+    "step_started",
+    "step_finished",
+    "step_amended",
+    "going_back",
+    "went_back",
+    "paused",
+    "continued",
+    "end_requested",
+)
 """Events after which a person who saw an earlier one would decide anew."""
 
 
@@ -106,6 +120,13 @@ class ControlServer:
             if path:
                 run.note(f"the secrets are lent to a shell in the guest, asked by {request.by}")
             return {"ok": True, "seq": run.state.seq, "path": path}
+        elif request.verb == "pause":
+            run.pause.wanted = request.by
+        elif request.verb == "decide":
+            try:
+                await self._decide(line, request)
+            except LabError as error:
+                return self._failed(error)
         elif request.verb == "vm":
             async with self._changing:
                 try:
@@ -126,6 +147,21 @@ class ControlServer:
             "error": error.message,
             "hint": error.hint,
         }
+
+    async def _decide(self, line: bytes, request: Request) -> None:
+        """Answer a run that stands still. Raises Refused, also when it has moved on since."""
+        run = self._run
+        try:
+            decision = Decision.model_validate_json(line)
+        except ValidationError as error:
+            raise Refused(f"not an answer: {error.error_count()} errors") from error
+        await self._look_back()
+        if self._moved > request.seq:
+            raise Refused(
+                f"it has moved on since you looked: it is {run.state.state} now",
+                hint=f"look again: vmlab runs show {run.plan.run_id}",
+            )
+        answer(run, decision)
 
     async def _change(self, line: bytes, request: Request) -> Result:
         """Do to the VM what was asked for. Raises Refused, RunIsOver, or what went wrong."""

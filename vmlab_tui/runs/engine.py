@@ -8,15 +8,17 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from typing import Literal
 
+from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import Exit, LabError, Refused, StepError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.text import Masker
 from vmlab_tui.base.units import duration
 from vmlab_tui.guests.units import UnitLost
 from vmlab_tui.hosts.model import Power
-from vmlab_tui.runs import checkpoints, closing, opening, warm
+from vmlab_tui.journal.events import PauseWhy, moment
+from vmlab_tui.runs import checkpoints, closing, opening, pauses, warm
 from vmlab_tui.runs.capture import ConsoleCapture
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStep
@@ -25,6 +27,9 @@ from vmlab_tui.runs.steps import ScriptFailed, profile_step
 
 REPORTED = declare("reported", "the reports are written, the VM is still there")
 BEFORE_ENDED = declare("before-ended", "all is done, the journal does not say that the run ended")
+
+Turn = Literal["on", "again", "back"]
+"""What comes next: the next step, this one once more, or one that going back has left to do."""
 
 Phase = Callable[[RunContext, PlannedStep], Awaitable[Result]]
 _PHASES: dict[str, Phase] = {
@@ -60,6 +65,10 @@ class Engine:
         self.run = run
         self._capture: asyncio.Task[None] | None = None
         self._stopped = "the worker was told to stop"
+        self._again = False
+        """Whether the next step is tried once more."""
+        self._failure: Outcome | None = None
+        """What a person is being asked about."""
 
     async def execute(self) -> Outcome:
         """Everything from where the journal stands to its ``ended`` event."""
@@ -70,14 +79,17 @@ class Engine:
     async def _guarded(self) -> Outcome:
         """The main steps, unless someone wishes the run's end or its time is over."""
         run = self.run
-        left = max(0.0, run.plan.max_duration - run.state.active)
         main = asyncio.create_task(self._main())
         stop = asyncio.create_task(run.stop.wanted.wait())
-        await asyncio.wait({main, stop}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        while not (main.done() or stop.done()) and (left := self._left()) > 0:
+            # a pause does not count, and ends without notice: look again soon
+            await asyncio.wait({main, stop}, timeout=min(left, 1.0), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if main.done():
             return main.result()
-        if run.stop.wanted.is_set():
+        if self._failure:  # whoever ends a run that stands still at a failure does not change that it failed
+            outcome = self._failure
+        elif run.stop.wanted.is_set():
             run.write("end_requested", by=run.stop.by, how=run.stop.how)
             outcome = Outcome("ended", Exit.INTERRUPTED, f"ended on request of {run.stop.by}")
         else:
@@ -89,24 +101,123 @@ class Engine:
             await main
         return outcome
 
+    def _left(self) -> float:
+        """Seconds that are left of the run's time."""
+        state = self.run.state
+        if state.state == "paused":
+            return 1.0
+        since = max(0.0, time.time() - moment(state.updated))
+        return self.run.plan.max_duration - state.active - since
+
     async def _main(self) -> Outcome:
         before = self._before()
         if before:
             return before
-        for step in self.run.plan.steps:
-            if step.kind in _TAIL:
+        await self._finish_going_back()
+        steps = [step for step in self.run.plan.steps if step.kind not in _TAIL]
+        at = 0
+        while at < len(steps):
+            if self._is_done(steps[at]) and not self._again:
+                await self._restore(steps[at])
+                at += 1
                 continue
-            known = self.run.state.steps.get(step.number)
-            if known and known.state in _DONE:
-                await self._restore(step)
-                continue
-            if step.index is not None and not self.run.plan.reused(step.number):
-                await checkpoints.before_step(self.run, step, self._undone())
-            outcome = await self._step(step, self._phase(step))
-            if outcome:
-                return outcome
-            await checkpoints.after_step(self.run, step)
+            turn = await self._one(steps[at])
+            if isinstance(turn, Outcome):
+                return turn
+            if turn == "back":  # what is to be done now comes earlier
+                at = next(place for place, one in enumerate(steps) if not self._is_done(one))
+            elif turn == "on":
+                at += 1
         return Outcome()
+
+    def _is_done(self, step: PlannedStep) -> bool:
+        known = self.run.state.steps.get(step.number)
+        return known is not None and known.state in _DONE
+
+    async def _one(self, step: PlannedStep) -> Outcome | Turn:
+        """One step, and what a person wants done about it; or how the run ends."""
+        run, plan = self.run, self.run.plan
+        known = run.state.steps.get(step.number)
+        again, self._again = self._again, False
+        outcome: Outcome | None
+        if known and known.state == "failed" and not again:
+            outcome = Outcome("failed", Exit.FAILED, known.detail)  # a worker died while it was asked about
+        else:
+            if not again:
+                if (turn := await self._pause(step, "before")) and turn != "again":
+                    return turn
+                if step.index is not None and not plan.reused(step.number):
+                    await checkpoints.before_step(run, step, self._undone())
+            outcome = await self._step(step, self._phase(step), again=again)
+        if outcome is None:
+            await checkpoints.after_step(run, step)
+            return await self._pause(step, "after") or "on"
+        if plan.on_fail != "pause" or outcome.exit is Exit.REFUSED or not self._vm_is_there():
+            return outcome
+        self._failure = outcome
+        why: PauseWhy = "unknown" if run.state.steps[step.number].state == "unknown" else "failed"
+        answer = await self._ask(step, why, outcome.detail)
+        if answer is None:
+            return outcome
+        self._failure = None
+        return answer
+
+    async def _pause(self, step: PlannedStep, where: Literal["before", "after"]) -> Turn | None:
+        """Ask if a break is set there, or somebody wants to be asked; None: go on."""
+        run = self.run
+        asked = run.pause.wanted if where == "before" else ""
+        if not asked and not run.plan.breaks_at(step.number, where):
+            return None
+        run.pause.wanted = ""
+        reason = f"asked for by {asked}" if asked else f"break {where} step {step.number:02} '{step.name}'"
+        return await self._ask(step, "asked" if asked else where, reason)
+
+    async def _ask(self, step: PlannedStep, why: PauseWhy, reason: str) -> Turn | None:
+        """Ask until something comes of it; None when nobody answered, or all is to go on as it would have."""
+        run = self.run
+        while decision := await pauses.ask(run, step, why, reason):
+            if decision.sha:
+                attempt = pauses.next_attempt(run.state, step)
+                run.write("step_amended", number=step.number, attempt=attempt, sha=decision.sha)
+            match decision.do:
+                case "continue":
+                    return None
+                case "skip":
+                    self._skip(step, decision.by)
+                    return "on"
+                case "retry":
+                    self._again = why not in ("before", "asked")  # there it has not been tried yet
+                    return "again"
+            try:
+                await pauses.revert(run, pauses.target(run, step, decision.to))
+            except LabError as error:
+                reason = f"going back failed: {_told(error)}"
+            else:
+                return "back"
+        return None
+
+    def _skip(self, step: PlannedStep, by: str) -> None:
+        known = self.run.state.steps.get(step.number)
+        self.run.write(
+            "step_finished",
+            number=step.number,
+            attempt=known.attempt if known else 1,
+            state="skipped",
+            seconds=0,
+            detail=f"skipped by {by}",
+        )
+
+    async def _finish_going_back(self) -> None:
+        """What a worker that died had begun: until it is done the guest may be anywhere."""
+        run = self.run
+        found = next((one for one in run.state.checkpoints if one.name == run.state.going_back), None)
+        if found:
+            run.endpoint = run.endpoint or await opening.find_endpoint(run, Deadline(30))
+            await pauses.revert(run, found)
+
+    def _vm_is_there(self) -> bool:
+        domain = ("domain", self.run.plan.vm.uuid)
+        return domain in self.run.state.owns and domain not in self.run.state.pending
 
     def _phase(self, step: PlannedStep) -> Phase:
         if self.run.plan.reused(step.number):
@@ -116,7 +227,7 @@ class Engine:
     def _undone(self) -> float:
         """Seconds of work since the last checkpoint."""
         state = self.run.state
-        last = state.checkpoints[-1].after if state.checkpoints else 0
+        last = state.line[-1].after if state.line else 0
         return sum(one.seconds for one in state.steps.values() if one.number > last)
 
     def _before(self) -> Outcome | None:
@@ -125,10 +236,11 @@ class Engine:
         if state.end_requested:
             self.run.stop.how = state.end_requested.how
             return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {state.end_requested.by}")
+        closing = any(plan.phase(kind).number in state.steps for kind in _TAIL)
         failed = next((one for one in state.steps.values() if one.state == "failed"), None)
-        if failed:
+        if failed and (closing or plan.on_fail != "pause"):
             return Outcome("failed", Exit.FAILED, failed.detail)
-        return Outcome() if any(plan.phase(kind).number in state.steps for kind in _TAIL) else None
+        return Outcome() if closing else None
 
     async def _restore(self, step: PlannedStep) -> None:
         """What a finished step leaves in memory, after a new worker took over."""
@@ -141,11 +253,11 @@ class Engine:
                 await opening.boot(self.run, self.run.plan.phase("boot"))
             await opening.ssh(self.run, step)
 
-    async def _step(self, step: PlannedStep, phase: Phase) -> Outcome | None:
-        """One step with its events; None when the run goes on."""
+    async def _step(self, step: PlannedStep, phase: Phase, *, again: bool = False) -> Outcome | None:
+        """One step with its events; None when the run goes on. ``again``: a new attempt at it."""
         run = self.run
         known = run.state.steps.get(step.number)
-        attempt = known.attempt if known else 1
+        attempt = known.attempt if known and not again else pauses.next_attempt(run.state, step)
         run.write("step_started", number=step.number, attempt=attempt)
         run.enter(step, attempt)
         started = time.monotonic()
@@ -207,7 +319,7 @@ class Engine:
         run = self.run
         if run.stop.how != "destroy":
             await self._closing_step("collect", closing.collect)
-        disposition = await self._disposition(outcome)
+        disposition = self._disposition(outcome)
         await self._stop_capture()
         if disposition == "kept" and run.stop.close() == "destroy":
             disposition = "destroyed"  # the wish came while the evidence was being collected
@@ -249,33 +361,18 @@ class Engine:
             return True
         return await self._step(step, phase) is None
 
-    async def _disposition(self, outcome: Outcome) -> str:
-        """The end-of-run table, pausing if it says so: destroyed, kept, or none when nothing was made."""
+    def _disposition(self, outcome: Outcome) -> str:
+        """The end-of-run table: destroyed, kept, or none when nothing was made."""
         run = self.run
         if not run.state.owns:
             return "destroyed" if run.plan.phase("overlay").number in run.state.steps else "none"
-        domain = ("domain", run.plan.vm.uuid)
-        if domain not in run.state.owns or domain in run.state.pending:
+        if not self._vm_is_there():
             return "destroyed"  # there is no VM that one could look at
         wish = run.plan.on_pass if outcome.state == "passed" else run.plan.on_fail
         if run.stop.how in ("destroy", "keep"):
             wish = run.stop.how
-        elif wish == "pause" and outcome.state != "ended":
-            wish = await self._pause(outcome)
         # a pause that nobody answered, or cannot, counts as keep
         return "destroyed" if wish == "destroy" else "kept"
-
-    async def _pause(self, outcome: Outcome) -> str:
-        """Wait for a person until the pause's limit."""
-        run = self.run
-        if run.stop.wanted.is_set():
-            return "keep"
-        until = datetime.now(UTC) + timedelta(seconds=run.plan.pause_limit)
-        run.write("paused", reason=outcome.detail, until=until.isoformat(timespec="seconds"))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(run.stop.wanted.wait(), run.plan.pause_limit)
-        run.write("continued", reason=run.stop.by or "the pause's time is over")
-        return run.stop.how if run.stop.how in ("destroy", "keep") else "keep"
 
 
 def _told(error: LabError) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.spec.model import Profile
 
@@ -55,6 +57,10 @@ class PlannedStep(_Frozen):
     def log_name(self, attempt: int) -> str:
         """``07-web-server.2.log``: the file of one attempt's output in ``steps/``."""
         return f"{self.number:02}-{self.slug}.{attempt}.log"
+
+    def script_name(self, attempt: int) -> str:
+        """``07-web-server.2.sh``: the file in ``steps/`` with the text of an attempt and later ones."""
+        return f"{self.number:02}-{self.slug}.{attempt}.sh"
 
 
 class PlannedImage(_Frozen):
@@ -108,6 +114,13 @@ class PlannedStart(_Frozen):
     """cloud-init's name for the guest that booted: with another it would start over at the next boot."""
 
 
+class Break(_Frozen):
+    """A place at which the run stands still and asks."""
+
+    number: int
+    where: Literal["before", "after"]
+
+
 class Plan(_Frozen):
     """``plan.json``: immutable. Secrets are named here, never held."""
 
@@ -133,12 +146,17 @@ class Plan(_Frozen):
     pause_limit: float
     steps: tuple[PlannedStep, ...]
     checkpoints: Literal["auto", "named", "none"] = "none"
+    breaks: tuple[Break, ...] = ()
     budget: int = 0
     """Bytes that checkpoints and templates of the lab may take."""
     keys: tuple[PlannedKey, ...] = ()
     start: PlannedStart | None = None
     why: str = ""
     """Why it starts there, and not later."""
+
+    def breaks_at(self, number: int, where: str) -> bool:
+        """Whether to ask a person ``before`` or ``after`` step ``number``."""
+        return any(one.number == number and one.where == where for one in self.breaks)
 
     @property
     def instance_id(self) -> str:
@@ -196,6 +214,29 @@ def plan_steps(profile: Profile) -> tuple[PlannedStep, ...]:
     for kind in CLOSING:
         add(kind, kind, phase_seconds.get(kind, _MARGIN))
     return tuple(steps)
+
+
+def breaks_of(steps: Sequence[PlannedStep], wanted: Iterable[str], *, stepwise: bool) -> tuple[Break, ...]:
+    """The breaks that ``wanted`` names: ``11``, ``web server``, ``desktop:after``. Raises UsageError."""
+    found = [
+        Break(number=step.number, where="before") for step in steps if stepwise and step.index is not None
+    ]
+    for text in wanted:
+        name, colon, where = text.rpartition(":")
+        if not colon or where not in ("before", "after"):
+            name, where = text, "before"
+        named = [
+            step for step in steps if name in (step.name, str(step.number), f"{step.number:02}", step.id)
+        ]
+        if not named:
+            close = difflib.get_close_matches(name, [step.name for step in steps], 1)
+            known = ", ".join(f"{step.number} {step.name}" for step in steps)
+            raise UsageError(
+                f"--break {text[:80]}: there is no such step",
+                hint=f"did you mean '{close[0]}'?" if close else f"the steps: {known}",
+            )
+        found += [Break.model_validate({"number": step.number, "where": where}) for step in named[:1]]
+    return tuple(dict.fromkeys(found))
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

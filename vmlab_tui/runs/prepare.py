@@ -22,7 +22,7 @@ from vmlab_tui.images.store import NoImage, check_store, get_image, image_file
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import now, whoami
 from vmlab_tui.runs.budget import RESERVE
-from vmlab_tui.runs.plan import Plan, PlannedImage, PlannedVm, plan_steps
+from vmlab_tui.runs.plan import Plan, PlannedImage, PlannedVm, breaks_of, plan_steps
 from vmlab_tui.runs.request import RunRequest
 from vmlab_tui.runs.start import can_compare, keyed, look_back, told
 from vmlab_tui.spec.env import GIVE_VARIABLES, RunEnv, collect_env, missing_variables
@@ -111,6 +111,7 @@ async def prepare(
         firmware=profile.vm.firmware,
         time_travel=await host.can_time_travel(profile.vm.firmware, "qcow2"),
     )
+    steps = plan_steps(profile)
     plan = Plan(
         run_id=new_run_id(profile.name),
         created=now(),
@@ -131,7 +132,8 @@ async def prepare(
         ttl=profile.ttl,
         max_duration=profile.max_duration,
         pause_limit=profile.pause_limit,
-        steps=plan_steps(profile),
+        steps=steps,
+        breaks=breaks_of(steps, request.breaks, stepwise=request.stepwise),
         checkpoints=profile.checkpoints,
         budget=load_settings().budget,
     )

@@ -25,6 +25,9 @@ class RunRequest(BaseModel):
     checkpoints: str | None = None
     cold: bool = False
     """Start from nothing, whatever there is to start from."""
+    breaks: tuple[str, ...] = ()
+    """Where to stand still: a step's number or name, with ``:before`` (the default) or ``:after``."""
+    stepwise: bool = False
     name: str | None = None
     interactive: bool = False
     """Started from the TUI, where a failed run may pause and ask."""

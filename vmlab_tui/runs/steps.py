@@ -84,13 +84,27 @@ async def _amend_if_changed(run: RunContext, step: PlannedStep, what: CopyStep) 
         run.write("step_amended", number=step.number, attempt=run.attempt(step), sha=digest(dict(now)))
 
 
+def text_of(run: RunContext, step: PlannedStep, what: RunStep) -> str:
+    """The script of a step as it runs now: the profile's, or what somebody has made of it since."""
+    attempt = run.state.amended.get(step.number)
+    if attempt is None:
+        return what.script
+    path = run.folder / "steps" / step.script_name(attempt)
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise LabError(
+            f"{path}, the edited text of step {step.number:02}, cannot be read: {error}"
+        ) from error
+
+
 def unit_of(run: RunContext, step: PlannedStep, what: RunStep) -> UnitSpec:
     """The unit of this attempt; its name is the same in every worker."""
     return UnitSpec(
         run_id=run.plan.run_id,
         number=step.number,
         attempt=run.attempt(step),
-        script=what.script,
+        script=text_of(run, step, what),
         user=what.user,
         env={**run.plan.env, **what.env},
         secrets=run.secrets,

@@ -137,6 +137,9 @@ class ScreenFront:
     async def terminal(self, argv: Sequence[str]) -> int:
         return await self._backend.from_ui(lambda: self._person.hand_over(argv))
 
+    async def program(self, argv: Sequence[str]) -> int:
+        return await self.terminal(argv)
+
     async def follow(self, lab: Lab, run_id: str, interrupt: Interrupt) -> RunView:
         """Open the run's screen and return at once: there it is followed for as long as it is open."""
         from vmlab_tui.runs import client

@@ -163,6 +163,8 @@ def state_words(view: RunView) -> str:
 
     at = stopped_at(view)
     status = view.status
+    if view.state.going_back:
+        return f"going back to {clean_line(view.state.going_back, 60)}"
     if at is None:
         return status
     title = step_title(view.plan, at.number)
@@ -285,6 +287,8 @@ def _failure(view: RunView) -> Iterator[Said]:
 def _verdict(view: RunView, read: Ending) -> Iterator[Said]:
     tone = _TONES.get(view.status, "")
     if view.status == "paused":
+        if view.state.pause_why in ("before", "after", "asked"):
+            yield f" {clean_line(view.state.pause_reason, 300)}", tone
         until = f" until {local(view.state.until)} ({left(view.state.until)})" if view.state.until else ""
         yield f" PAUSED{until}; then its VM counts as kept", tone
         return
@@ -312,6 +316,10 @@ def possible(view: RunView, verb_id: str) -> bool:
         return not gone
     if verb_id == "diagnose":
         return not gone or view.status != "passed"
+    if verb_id == "runs.continue":
+        return view.state.pause_why in ("before", "after", "asked")
+    if verb_id == "runs.retry":
+        return view.state.pause_why in ("failed", "unknown", "after")
     return True
 
 
@@ -331,6 +339,8 @@ def done(view: RunView, kind: str) -> bool:
 def next_keys(view: RunView) -> list[tuple[str, str]]:
     """The keys that one would press next, with what each is for in this run's state."""
     status = view.status
+    if status == "paused":
+        return _answers(view)
     found = []
     if possible(view, "runs.resume"):
         found.append(("g", "go on"))
@@ -344,6 +354,18 @@ def next_keys(view: RunView) -> list[tuple[str, str]]:
     if view.state.over:
         found.append(("n", "run again"))
     return found
+
+
+def _answers(view: RunView) -> list[tuple[str, str]]:
+    """What a run that stands still may be told: the keys of `verbs.shapes.answers`, and the ways to look."""
+    from vmlab_tui.verbs.registry import VERBS
+    from vmlab_tui.verbs.shapes import answers
+
+    keys = {" ".join(("vmlab", *verb.words)): verb.key for verb in VERBS}
+    words = {"b": "back+retry", "e": "edit+retry", "j": "skip", "X": "end", "p": "go on"}
+    possible = [keys[command.rpartition(" ")[0]] for command, _ in answers(view)]
+    found = [(key, words.get(key, "retry" if key == "r" else "keep")) for key in possible]
+    return [*found[:-2], ("s", "ssh here"), ("d", "diagnose"), *found[-2:]]
 
 
 def _keys(view: RunView) -> str:

@@ -15,6 +15,15 @@ from vmlab_tui.verbs.keep import Extend, Keep
 from vmlab_tui.verbs.profiles import ProfileCheck, ProfileList, ProfileSchema, ProfileShow
 from vmlab_tui.verbs.run import Run
 from vmlab_tui.verbs.runs_control import RunsEnd, RunsResume, RunsWait
+from vmlab_tui.verbs.runs_debug import (
+    RunsBack,
+    RunsContinue,
+    RunsEdit,
+    RunsKeep,
+    RunsPause,
+    RunsRetry,
+    RunsSkip,
+)
 from vmlab_tui.verbs.runs_logs import RunsLogs
 from vmlab_tui.verbs.runs_view import RunsList, RunsShow
 from vmlab_tui.verbs.snapshot_revert import SnapshotRevert
@@ -57,6 +66,13 @@ VERBS: tuple[Verb, ...] = (
     RunsLogs(),
     RunsWait(),
     RunsResume(),
+    RunsPause(),
+    RunsContinue(),
+    RunsRetry(),
+    RunsBack(),
+    RunsEdit(),
+    RunsSkip(),
+    RunsKeep(),
     RunsEnd(),
     ImageBuild(),
     ImageAdd(),

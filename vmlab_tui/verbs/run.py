@@ -112,6 +112,13 @@ Secrets are never taken from the command line. Export them and name them with --
             kind=Kind.CHOICE,
             choices=("pause", "keep", "destroy"),
         ),
+        Param(
+            "break",
+            "Stand still before (or STEP:after) a step, by its number or name. Repeat for more.",
+            multiple=True,
+            metavar="STEP",
+        ),
+        Param("step", "Stand still before every step of the profile.", kind=Kind.FLAG),
         Param("ttl", "How long a kept VM is kept, such as 4h.", kind=Kind.DURATION, metavar="TIME"),
         Param(
             "max_duration",
@@ -218,6 +225,8 @@ Secrets are never taken from the command line. Export them and name them with --
             accel=args.optional("accel"),
             checkpoints=args.optional("checkpoints"),
             cold=args.flag("cold"),
+            breaks=args.many("break"),
+            stepwise=args.flag("step"),
             name=args.optional("name"),
         )
 

@@ -31,7 +31,9 @@ def elapsed(view: RunView) -> float:
 
 
 def stopped_at(view: RunView) -> PlannedStep | None:
-    """The step that failed, else the one in flight."""
+    """The step at which a person is asked, else the one that failed, else the one in flight."""
+    if view.state.pause_at and 1 <= view.state.pause_at <= len(view.plan.steps):
+        return view.plan.step(view.state.pause_at)
     failed = next((step for step in view.state.steps.values() if step.state == "failed"), None)
     found = failed or view.state.current
     return view.plan.step(found.number) if found and 1 <= found.number <= len(view.plan.steps) else None
@@ -65,6 +67,7 @@ def summary(view: RunView) -> dict[str, JsonValue]:
         "profile": view.plan.profile.name,
         "status": view.status,
         "live": view.live,
+        "seq": view.state.seq,
         "started": view.state.started or None,
         "finished": view.state.finished or None,
         "seconds": round(elapsed(view), 3),
@@ -170,6 +173,8 @@ def next_commands(view: RunView) -> list[tuple[str, str]]:
             (f"vmlab runs end {run}", "remove what it owns"),
             logs,
         ]
+    if ended is None and view.state.state == "paused":
+        return [*answers(view), (f"vmlab ssh {run}", "a shell in the VM"), logs]
     if ended is None:
         return [(f"vmlab runs wait {run}", "follow it"), logs, (f"vmlab runs end {run}", "end it")]
     found = [logs]
@@ -177,6 +182,23 @@ def next_commands(view: RunView) -> list[tuple[str, str]]:
         found.insert(0, (f"vmlab ssh {run}", "a shell in the VM"))
         found.append((f"vmlab runs end {run}", "remove the VM"))
     return found
+
+
+def answers(view: RunView) -> list[tuple[str, str]]:
+    """What a run that stands still may be told, with what each would do."""
+    run, step = view.run_id, stopped_at(view)
+    found = []
+    if view.state.pause_why in ("before", "after", "asked"):
+        found.append((f"vmlab runs continue {run}", "go on"))
+    if view.state.pause_why in ("failed", "unknown", "after"):
+        found.append((f"vmlab runs retry {run}", "try the step again, in place"))
+    if goal := next((one for one in reversed(view.state.line) if step and one.after < step.number), None):
+        found.append((f"vmlab runs back {run}", f"go back to '{goal.name}' and try again from there"))
+    if step and step.kind == "run":
+        found.append((f"vmlab runs edit {run}", "edit the step's script and try again"))
+    if step and (step.index is not None or step.kind == "checks"):
+        found.append((f"vmlab runs skip {run}", "leave the step out"))
+    return [*found, (f"vmlab runs keep {run}", "end it, keep the VM"), (f"vmlab runs end {run}", "end it")]
 
 
 def copy_junit(view: RunView, target: Path) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import duration, size
 from vmlab_tui.journal.events import (
+    Checkpoint,
     CheckResult,
     Continued,
     EndRequested,
     Event,
+    GoingBack,
     Note,
     Paused,
     Progress,
     Stage,
+    StepAmended,
     StepFinished,
     StepStarted,
+    WentBack,
     WorkerStarted,
 )
 from vmlab_tui.runs.plan import Plan
@@ -64,6 +68,17 @@ def line_of(event: Event, plan: Plan) -> str:
         case CheckResult():
             detail = f": {clean_line(payload.detail, _LIMIT)}" if payload.detail else ""
             return f"check {clean_line(payload.check, 80)} {payload.state}{detail}"
+        case Checkpoint():
+            where = step_title(plan, payload.after)
+            return f"checkpoint {clean_line(payload.name, 80)} after {where}, {size(payload.size)}"
+        case StepAmended():
+            return f"{step_title(plan, payload.number)} has another text from now on"
+        case GoingBack():
+            return f"going back to checkpoint {clean_line(payload.name, 80)}"
+        case WentBack():
+            return (
+                f"back at checkpoint {clean_line(payload.name, 80)}, after {step_title(plan, payload.after)}"
+            )
         case Paused():
             return f"paused: {clean_line(payload.reason, _LIMIT)}"
         case Continued():

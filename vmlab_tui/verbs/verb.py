@@ -198,6 +198,10 @@ class Front(Protocol):
         """Hand the terminal to another program; its exit status. May not return at all."""
         ...
 
+    async def program(self, argv: Sequence[str]) -> int:
+        """Run another program on the terminal and come back; its exit status. Raises LabError without it."""
+        ...
+
     async def follow(self, lab: Lab, run_id: str, interrupt: Interrupt) -> RunView:
         """Show a run until it has ended, its worker has died, or the person leaves."""
         ...

@@ -360,7 +360,8 @@ class RunScreen(VerbScreen):
             else []
         )
         tried = attempts(view, self._number) > 1 if view else False
-        sign = (known, self.problem, tried, log.status.hits is None, log.source is None)
+        now = (view.status, view.state.pause_why) if view else None
+        sign = (known, now, self.problem, tried, log.status.hits is None, log.source is None)
         if sign != self._keys_for:
             self._keys_for = sign
             self.refresh_bindings()

@@ -80,7 +80,7 @@ def make_form(loaded: LoadedProfile, images: Sequence[tuple[str, str]], environ:
     pause = ("pause with the VM, for a while", "pause")
     after = (
         Field("on_pass", "if it passes", profile.on_pass, choices=(remove, keep)),
-        Field("on_fail", "if it fails", profile.on_fail or "keep", choices=(keep, pause, remove)),
+        Field("on_fail", "if it fails", profile.on_fail or "pause", choices=(pause, keep, remove)),
     )
     return Form(
         loaded,
@@ -117,7 +117,7 @@ def read_form(form: Form, values: Mapping[str, str]) -> Wanted:
     """The arguments for what ``values`` (by field name) has; only what differs from the profile is given."""
     arguments: dict[str, object] = {
         "profile": str(form.loaded.path),
-        "on_fail": values.get("on_fail", "keep"),
+        "on_fail": values.get("on_fail", "pause"),
     }
     sets: list[str] = []
     typed: dict[str, str] = {}
