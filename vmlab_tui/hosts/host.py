@@ -19,6 +19,7 @@ from vmlab_tui.hosts.connection import Connection, shown
 from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.link import Link
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSpec
+from vmlab_tui.hosts.starting import start_qemu
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
 from vmlab_tui.hosts.vitals import Vitals, read_vitals
 from vmlab_tui.hosts.xml import domain_xml, legal, parse_domain, snapshot_xml
@@ -116,7 +117,7 @@ class Host(Connection):
         def work(domain: Any) -> None:
             if not domain.isActive():
                 with self._virsh("start", shown(domain)):
-                    domain.create()
+                    start_qemu(domain.create)
 
         await self._on("start", uuid, work, timeout, slow=True)
 
@@ -131,7 +132,7 @@ class Host(Connection):
 
         def work(connection: Any) -> None:
             with self._virsh("create", "--autodestroy", f"{spec.name}.xml"):
-                connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
+                start_qemu(lambda: connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY))
 
         await self._call(f"start {spec.name}", work, timeout, slow=True, link=self._bound)
 

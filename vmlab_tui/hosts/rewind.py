@@ -28,6 +28,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.connection import shown
 from vmlab_tui.hosts.domains import POWER, external_files, read_power
 from vmlab_tui.hosts.model import Power, Then
+from vmlab_tui.hosts.starting import start_qemu
 from vmlab_tui.hosts.xml import parse
 
 LOADED = declare(
@@ -134,7 +135,7 @@ def go_back(domain: Any, name: str, then: Then | None, *, force: bool, command: 
         # libvirt warns that a guest which runs would get a new QEMU; that is what was asked for
         flags, options = flags | libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE, [*options, "--force"]
     with command("snapshot-revert", shown(domain), name, *options):
-        domain.revertToSnapshot(snapshot, flags)
+        start_qemu(lambda: domain.revertToSnapshot(snapshot, flags))
     point(LOADED)
     if then is Then.OFF and domain.isActive():
         _off(domain, command)
