@@ -12,46 +12,15 @@ from textual.widgets import Input, Static
 from textual.widgets._toast import Toast
 
 from tests.tui.conftest import lines, opened_run, text, until
+from tests.tui.looks import NARROW, WIDE, bindings, end
 from tests.tui.run_samples import MadeRun
 from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
-from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
 from vmlab_tui.tui.screens.run_panes import told
 from vmlab_tui.tui.screens.runs import RunsArea
-from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
-
-NARROW, WIDE = (80, 24), (120, 40)
-
-
-def marks(screen: RunScreen) -> dict[str, str]:
-    """The state word of every row by its name."""
-    return {row.cells[2].text: row.cells[0].text for row in screen.query_one(Rows).rows}
-
-
-def cursor(screen: RunScreen) -> str:
-    row = screen.query_one(Rows).cursor
-    return row.key if row else ""
-
-
-def keys(screen: RunScreen) -> set[str]:
-    """The keys that the last line offers."""
-    return {key for key, _ in screen.query_one(KeyLine).keys}
-
-
-def end(screen: RunScreen) -> str:
-    widget = screen.query_one("#ending", Static)
-    return str(widget.content) if widget.display else ""
-
-
-def _says(widget: Static, text: str) -> bool:
-    return text in str(widget.content)
-
-
-def bindings(screen: RunScreen) -> set[str]:
-    return {key for key, active in screen.active_bindings.items() if active.enabled}
 
 
 async def test_enter_opens_the_log_and_escape_goes_back_step_by_step(made: MadeRun) -> None:

@@ -13,48 +13,17 @@ from textual.widgets import Static
 from textual.widgets._toast import Toast
 
 from tests.tui.conftest import lines, opened_run, text, until
+from tests.tui.looks import NARROW, WIDE, bindings, cursor, end, marks, says
 from tests.tui.run_samples import UNTIL, MadeRun
 from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.units import span
 from vmlab_tui.guests.stage import SHORT, Stage
 from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
-from vmlab_tui.tui.screens.run import RunScreen
 from vmlab_tui.tui.screens.run_secrets import SecretsDialog
 from vmlab_tui.tui.screens.runs import RunsArea
-from vmlab_tui.tui.widgets.keyline import KeyLine
 from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
-
-NARROW, WIDE = (80, 24), (120, 40)
-
-
-def marks(screen: RunScreen) -> dict[str, str]:
-    """The state word of every row by its name."""
-    return {row.cells[2].text: row.cells[0].text for row in screen.query_one(Rows).rows}
-
-
-def cursor(screen: RunScreen) -> str:
-    row = screen.query_one(Rows).cursor
-    return row.key if row else ""
-
-
-def keys(screen: RunScreen) -> set[str]:
-    """The keys that the last line offers."""
-    return {key for key, _ in screen.query_one(KeyLine).keys}
-
-
-def end(screen: RunScreen) -> str:
-    widget = screen.query_one("#ending", Static)
-    return str(widget.content) if widget.display else ""
-
-
-def _says(widget: Static, text: str) -> bool:
-    return text in str(widget.content)
-
-
-def bindings(screen: RunScreen) -> set[str]:
-    return {key for key, active in screen.active_bindings.items() if active.enabled}
 
 
 async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_screen(made: MadeRun) -> None:
@@ -291,7 +260,7 @@ async def test_two_screens_on_one_run_show_the_same(made: MadeRun) -> None:
         made.write("stage", number=4, stage="writing XML")
         for pilot, screen in ((one, first), (other, second)):
             now = screen.query_one("#now", Static)
-            await until(pilot, partial(_says, now, "writing XML"))
+            await until(pilot, partial(says, now, "writing XML"))
         assert marks(first) == marks(second)
 
 

@@ -63,7 +63,6 @@ class CleanUpArea(AreaScreen):
             yield Details()
 
     def on_mount(self) -> None:
-        super().on_mount()
         # an area that is not looked at need not know
         self.app.hub.lab_changed.subscribe(self, self._lab_changed)
 
