@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,24 @@ def _judge(done: Done, check: bool) -> Done:
             done=done,
         )
     return done
+
+
+def start_detached(argv: Argv, *, patience: float = 0.5) -> None:
+    """Start a program that goes on without us: a session of its own, no terminal, no output.
+
+    Raises ProgramError when it is not installed, or ends with an error within ``patience`` seconds.
+    """
+    words = _prepare(argv, bound=False)
+    began = time.monotonic()
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(words, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    status: int | None = 0
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        status = process.wait(patience)
+    if process.returncode is None:  # somebody has to bury it
+        threading.Thread(target=process.wait, name="bury", daemon=True).start()
+    _record(argv, status, began, check=True)
+    _judge(Done(tuple(map(str, argv)), status or 0, b"", b""), check=True)
 
 
 def run(

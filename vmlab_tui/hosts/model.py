@@ -121,6 +121,19 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class Display:
+    """Where a running VM's screen can be had by VNC, seen from its host."""
+
+    host: str
+    port: int
+    password: bool = False
+
+    @property
+    def uri(self) -> str:
+        return f"vnc://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """What a host is and can do; ``libvirt`` and ``qemu`` as (major, minor, micro)."""
 

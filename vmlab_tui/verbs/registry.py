@@ -32,6 +32,7 @@ from vmlab_tui.verbs.ssh import Ssh
 from vmlab_tui.verbs.templates import TemplateList, TemplateRemove
 from vmlab_tui.verbs.trash import Remove, TrashEmpty, TrashList, Undo
 from vmlab_tui.verbs.verb import Verb
+from vmlab_tui.verbs.view import View
 from vmlab_tui.verbs.vm_delete import Delete
 from vmlab_tui.verbs.vm_power import Off, Pause, Reboot, Shutdown, Start, Unpause
 from vmlab_tui.verbs.vm_show import Show
@@ -44,6 +45,7 @@ VERBS: tuple[Verb, ...] = (
     Ssh(),
     Diagnose(),
     Console(),
+    View(),
     Cp(),
     Forward(),
     Start(),

@@ -1,0 +1,104 @@
+"""`view` on the display of a real VM; a script of the test's own is the configured viewer."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts.conftest import bench
+from tests.runs.command import vmlab
+from vmlab_tui.base.paths import Store
+from vmlab_tui.hosts.model import Display
+from vmlab_tui.hosts.xml import display_of
+from vmlab_tui.verbs.view import _far, _viewer
+
+__all__ = ["bench"]
+SCRIPT = """\
+#!/bin/bash
+place=${1#vnc://}
+exec 3<>/dev/tcp/${place%:*}/${place#*:} && read -r -n 12 banner <&3
+echo "$1 $banner $(ps -o tty= -p $$)" >>"$0.saw"
+"""
+
+
+@pytest.mark.guest
+async def test_the_viewer_reaches_the_display(
+    bench: Any, lab_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = tmp_path / "viewer"
+    viewer.write_text(SCRIPT)
+    viewer.chmod(0o755)
+    (tmp_path / "config.yaml").write_text(f"schema: 1\nviewer: [{viewer}]\n")
+    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
+    spec = bench.spec(bench.echo())
+    await bench.host.define(spec)
+    off = await vmlab(lab_store, "view", spec.name)
+    assert off.status == 4
+    assert f"vmlab start {spec.name}" in off.err
+    await bench.host.start(spec.uuid)
+    uri = (await vmlab(lab_store, "view", spec.name, "--json")).data["uri"]
+    assert uri.startswith("vnc://127.0.0.1:59")
+    shown = await vmlab(lab_store, "view", spec.uuid)
+    assert shown.out == f"{spec.name}: {uri}, by {viewer}\n"
+    saw = Path(f"{viewer}.saw")
+    await bench.until(lambda: saw.exists() and saw.read_text(), 20)
+    assert saw.read_text() == f"{uri} RFB 003.008 ?\n"
+    viewer.write_text("#!/bin/sh\nexit 3\n")
+    failed = await vmlab(lab_store, "view", spec.name)
+    assert failed.status == 4
+    assert f"{viewer} {uri}: exit status 3" in failed.err
+    (tmp_path / "config.yaml").unlink()
+    none = await vmlab(lab_store, "view", spec.name, DISPLAY="", WAYLAND_DISPLAY="")
+    assert none.status == 0
+    assert f"ssh -N -L {uri.rpartition(':')[2]}:127.0.0.1:" in none.out
+
+
+def test_each_viewer_is_told_in_its_own_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DISPLAY", ":0")
+    display = Display("127.0.0.1", 5907)
+    assert _viewer("qemu:///system", "u-u", display) == []
+    for name, words in (
+        ("gvncviewer", ["127.0.0.1:7"]),
+        ("vncviewer", ["127.0.0.1::5907"]),
+        ("virt-viewer", ["--connect", "qemu:///system", "--", "u-u"]),
+        ("remote-viewer", ["vnc://127.0.0.1:5907"]),
+    ):
+        (tmp_path / name).touch(mode=0o755)
+        assert _viewer("qemu:///system", "u-u", display) == [name, *words]
+    monkeypatch.delenv("DISPLAY")
+    assert _viewer("qemu:///system", "u-u", display) == []
+    (tmp_path / "config.yaml").write_text("schema: 1\nviewer: xtigervncviewer -Shared\n")
+    assert _viewer("qemu:///system", "u-u", display) == ["xtigervncviewer", "-Shared", "127.0.0.1::5907"]
+    assert not shutil.which("xtigervncviewer")
+
+
+def test_displays_are_read_from_the_xml() -> None:
+    def read(graphics: str) -> Display | None:
+        return display_of(f"<domain><devices>{graphics}</devices></domain>")
+
+    assert read("<graphics type='vnc' port='5901' listen='127.0.0.1'/>") == Display("127.0.0.1", 5901)
+    assert read("<graphics type='vnc' port='5901' listen='::' passwd='x'/>") == Display(
+        "127.0.0.1", 5901, True
+    )
+    assert read("<graphics type='vnc' port='5901' listen='fe80::1'/>") == Display("[fe80::1]", 5901)
+    for none in ("", "<graphics type='vnc' port='-1'/>", "<graphics type='spice' port='5901'/>"):
+        assert read(none) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "far"),
+    [
+        ("qemu:///system", ""),
+        ("test:///default", ""),
+        ("qemu+unix:///system?socket=/x", ""),
+        ("qemu+ssh://me@far.example/system", "me@far.example"),
+        ("qemu+tls://far.example/system", "far.example"),
+    ],
+)
+def test_a_display_elsewhere_is_told_apart(uri: str, far: str) -> None:
+    assert _far(uri) == far
