@@ -58,6 +58,8 @@ def test_from_a_failing_run_into_the_vm_and_back(tiny_image: str, tmp_path: Path
         shown = term.sees("E: no such thing")
         assert "in-the-guest-42" not in shown
         assert "FAILED" in shown
+        term.press("c", "Ctrl-] leaves --", 60)
+        term.press("C-]", "E: no such thing")
         term.press("X", "This is lost")
         term.press("y", "removed")
     assert list(lab_store.vms.iterdir()) == []
