@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from vmlab_tui.base.errors import LabError, UsageError
-from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb
-from vmlab_tui.verbs.vm_target import VM, foreign, label, one_vm, refuse_absent
+from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Preview, Verb
+from vmlab_tui.verbs.vm_target import VM, foreign, label, one_vm, refuse_absent, refuse_unconfirmed
 
 
 class Console(Verb):
@@ -28,10 +28,17 @@ sets its title or clipboard, or asks it a question. Afterwards the terminal is a
     areas = ("lab", "runs")
     key = "c"
     json = ""
+    confirms = True
     params = (VM, Param("force", "Take the console over from another program.", Kind.FLAG))
 
     def applies(self, power: str) -> bool:
         return power not in ("off", "crashed")
+
+    async def preview(self, ctx: Context, args: Args) -> Preview:
+        async with ctx.host(readonly=True) as host:
+            vm = await one_vm(ctx, host, args)
+        why = foreign(vm)
+        return Preview((f"what is typed goes to {label(vm)}",), (why,) if why else ())
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         if not ctx.front.on_terminal:
@@ -41,12 +48,11 @@ sets its title or clipboard, or asks it a question. Afterwards the terminal is a
         async with ctx.host(readonly=True) as host:
             vm = await one_vm(ctx, host, args)
             refuse_absent(vm)
+            refuse_unconfirmed(ctx, vm)
         if not self.applies(vm.power):
             raise LabError(
                 f"VM {label(vm)} is {vm.power}", hint=f"vmlab start {label(vm)}   # then once more"
             )
-        if why := foreign(vm):
-            ctx.front.say(why)
         argv = [sys.executable, "-m", "vmlab_tui.lab.console"]
         argv += ["--force"] if args.flag("force") else []
         argv += ["--", ctx.lab.uri, vm.uuid, label(vm)]
