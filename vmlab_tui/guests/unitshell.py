@@ -27,6 +27,19 @@ def exports(env: Mapping[str, str]) -> str:
     return "".join(f"export {name}={_quote(value)}\n" for name, value in env.items())
 
 
+def shell_of(script: str) -> list[str] | None:
+    """The shell that runs ``script``, with its options; None for a script of another interpreter."""
+    if not script.startswith("#!"):
+        return ["/bin/sh", "-e"]
+    words = script.split("\n", 1)[0][2:].split()
+    if len(words) > 1 and words[0].endswith("/env"):
+        words = words[1:]
+    name = words[0].rpartition("/")[2] if words else ""
+    if name not in _SHELLS or any(not re.fullmatch(r"-[A-Za-z]+", word) for word in words[1:]):
+        return None
+    return words
+
+
 def interpreter(
     script: str, path: str, folder: str, hidden: list[str], bash_env: str = ""
 ) -> tuple[str, str]:
@@ -39,14 +52,9 @@ def interpreter(
     source it. Other shells do source it; of these only BusyBox knows the line it was at. ``bash_env``: the
     script's own such file, which is read then.
     """
-    words = ["/bin/sh", "-e"]
-    if script.startswith("#!"):
-        words = script.split("\n", 1)[0][2:].split()
-        if len(words) > 1 and words[0].endswith("/env"):
-            words = words[1:]
-        name = words[0].rpartition("/")[2] if words else ""
-        if name not in _SHELLS or any(not re.fullmatch(r"-[A-Za-z]+", word) for word in words[1:]):
-            return _quote(path), ""
+    words = shell_of(script)
+    if words is None:
+        return _quote(path), ""
     forget = f"unset {' '.join(hidden)}; " if hidden else ""
     # /proc/self/environ rather than export -p: exact, and the same from every shell
     save = f"pwd >{folder}/cwd; ({forget}exec cat /proc/self/environ >{folder}/env)"

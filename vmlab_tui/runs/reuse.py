@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.host import Host
+from vmlab_tui.hosts.model import Snapshot
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.journal.state import RunState
@@ -123,11 +124,13 @@ def kept_vms(lab: Lab) -> list[Kept]:
 
 async def _is_there(host: Host, match: Match) -> bool:
     domain = await host.domain(match.kept.lease.uuid, snapshots=True)
-    wanted = match.checkpoint
-    return domain is not None and any(
-        one.name == wanted.name and one.created == wanted.created and one.memory and not one.external
-        for one in domain.snapshots
-    )
+    return domain is not None and any(is_snapshot_of(one, match.checkpoint) for one in domain.snapshots)
+
+
+def is_snapshot_of(one: Snapshot, wanted: Checkpoint) -> bool:
+    """Whether a VM's snapshot is the one that the journal tells of, and something can go on from it."""
+    same = one.name == wanted.name and one.created == wanted.created
+    return same and one.memory and not one.external
 
 
 def why_not_later(

@@ -27,7 +27,7 @@ async def look_back(
 
     Makes and changes nothing. Raises LabError when a file that is to be copied cannot be read.
     """
-    usual = await asyncio.to_thread(_usual, lab, plan)
+    usual = await asyncio.to_thread(usual_seconds, lab, plan.profile.name)
     plan = plan.model_copy(update={"steps": tuple(_timed(step, usual) for step in plan.steps)})
     if not plan.image.digest:
         return plan  # it cannot run
@@ -70,10 +70,13 @@ def told(plan: Plan) -> str:
     return f"{where}; {plan.why}" if plan.why else where
 
 
-def _usual(lab: Lab, plan: Plan) -> dict[tuple[str, str], float]:
-    """Seconds that steps of the profile took in its latest runs (median), by kind and name."""
+def usual_seconds(lab: Lab, profile: str, but: str = "") -> dict[tuple[str, str], float]:
+    """Seconds that steps of the profile took in its latest runs (median), by kind and name.
+
+    The run ``but`` does not count.
+    """
     # a run's id begins with its profile's name and the time
-    names = sorted(path.name for path in lab.store.runs.glob(f"{plan.profile.name}-*"))
+    names = sorted(path.name for path in lab.store.runs.glob(f"{profile}-*") if path.name != but)
     times: dict[tuple[str, str], list[float]] = {}
     for name in reversed(names[-_LOOK_BACK:]):
         folder = lab.store.run(name)
@@ -81,7 +84,7 @@ def _usual(lab: Lab, plan: Plan) -> dict[tuple[str, str], float]:
             other, state = read_plan(folder), load_state(folder)
         except LabError:
             continue
-        if other.profile.name != plan.profile.name:
+        if other.profile.name != profile:
             continue
         for step in other.steps:
             known = state.steps.get(step.number)

@@ -95,7 +95,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
         count = _count(args)
         async with ctx.host(readonly=True) as host:
             vm, snapshot = await _source(ctx, host, args)
-            heed = await _room(ctx, host, vm, count)
+            heed = await room(ctx, host, vm, count)
         await remember(ctx, args, [vm])
         origin = f"its snapshot '{clean_line(snapshot, 60)}'" if snapshot else "now"
         many = f"{count} VMs are" if count > 1 else "a VM is"
@@ -120,7 +120,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
             new = [
                 _entry(name) for name in _names(args, vm, count, {one.name for one in await host.domains()})
             ]
-            if heed := await _room(ctx, host, vm, count):
+            if heed := await room(ctx, host, vm, count):
                 ctx.front.say(f"warning: {heed}")
             await warming
             snapshot = wanted or await self._mark(ctx, host, args, vm)
@@ -294,7 +294,7 @@ def _takes(vm: VmEntry, count: int) -> tuple[int, int]:
     return count * (used + memory), count * memory
 
 
-async def _room(ctx: Context, host: Host, vm: VmEntry, count: int) -> str:
+async def room(ctx: Context, host: Host, vm: VmEntry, count: int) -> str:
     """What to heed of the host's memory, empty if there is enough. Raises Refused when it cannot be."""
     disk, memory = _takes(vm, count)
     many = f"{count} forks take" if count > 1 else "the fork takes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vmlab_tui.verbs.adopt import Adopt
+from vmlab_tui.verbs.changes import BisectStep, CompareRuns, DiffRun
 from vmlab_tui.verbs.clean import Clean
 from vmlab_tui.verbs.console import Console
 from vmlab_tui.verbs.cp import Cp
@@ -76,6 +77,9 @@ VERBS: tuple[Verb, ...] = (
     RunsSkip(),
     RunsKeep(),
     RunsEnd(),
+    DiffRun(),
+    CompareRuns(),
+    BisectStep(),
     ImageBuild(),
     ImageAdd(),
     ImageList(),

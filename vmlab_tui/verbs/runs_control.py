@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import UsageError
 from vmlab_tui.verbs.run import DETACH, ENV, ENV_FILE, JUNIT, check_junit
 from vmlab_tui.verbs.runs_view import RUN
-from vmlab_tui.verbs.secrets import refuse_values
+from vmlab_tui.verbs.secrets import refuse_values, secrets_again
 from vmlab_tui.verbs.shapes import finished
 from vmlab_tui.verbs.verb import Args, Context, Interrupt, Kind, Outcome, Param, Preview, Verb, blocking
 from vmlab_tui.verbs.words import left, local, table
@@ -69,27 +68,14 @@ Secrets are not stored anywhere, so a run that has some needs them again."""
         return status == "interrupted"
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        names = args.many("env")
-        refuse_values(names)
+        refuse_values(args.many("env"))
 
         from vmlab_tui.runs import client
-        from vmlab_tui.spec.env import resolve_env
 
         junit = args.path("junit")
         check_junit(junit)
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
-        secrets: dict[str, str] = {}
-        if view.plan.secret_names:
-            env = await blocking(
-                lambda: resolve_env(
-                    view.plan.profile,
-                    (*names, *args.typed),
-                    args.path("env_file"),
-                    {**view.plan.env, **os.environ, **args.typed},
-                )
-            )
-            secrets = dict(env.secret)
-        run_id = await client.resume(ctx.lab, view.run_id, secrets)
+        run_id = await client.resume(ctx.lab, view.run_id, await secrets_again(view, args))
         if args.flag("detach"):
             return Outcome({"run": run_id}, (run_id, f"  vmlab runs wait {run_id}"))
         return await finished(await ctx.front.follow(ctx.lab, run_id, Interrupt.END), junit)

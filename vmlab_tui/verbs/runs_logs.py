@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -234,8 +235,11 @@ def choose(
     return logs
 
 
-def find_step(view: RunView, ref: str) -> PlannedStep:
-    """The step with that number, name or unique beginning of a name. Raises UsageError with the choices."""
+def find_step(view: RunView, ref: str, others: Iterable[str] = FILES) -> PlannedStep:
+    """The step with that number, name or unique beginning of a name.
+
+    Raises UsageError with the choices, ``others`` among them.
+    """
     steps = view.plan.steps
     if ref.isdigit() and 1 <= int(ref) <= len(steps):
         return view.plan.step(int(ref))
@@ -247,7 +251,7 @@ def find_step(view: RunView, ref: str) -> PlannedStep:
     problem = (
         f"run {view.run_id} has no step '{clean(ref)}'" if not found else f"'{ref}' is more than one step"
     )
-    raise UsageError(problem, hint=f"one of: {choices}, {', '.join(FILES)}")
+    raise UsageError(problem, hint=f"one of: {', '.join([choices, *others])}")
 
 
 async def _whole(path: Path) -> str:

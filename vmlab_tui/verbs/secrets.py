@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import UsageError
-from vmlab_tui.verbs.verb import blocking
+from vmlab_tui.verbs.verb import Args, blocking
+
+if TYPE_CHECKING:
+    from vmlab_tui.runs.client import RunView
 
 _TELLING = {"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "APIKEY"}
 
@@ -20,6 +25,26 @@ def refuse_values(names: Iterable[str]) -> None:
                 hint="every user of this machine can read a command line, and the shell's history keeps it;\n"
                 f"export {key} and write --env {key}, or put it into a file for --env-file",
             )
+
+
+async def secrets_again(view: RunView, args: Args) -> dict[str, str]:
+    """The secrets of a run that was started before, from --env and --env-file: they are stored nowhere.
+
+    Nothing when it has none. Raises UsageError.
+    """
+    if not view.plan.secret_names:
+        return {}
+    from vmlab_tui.spec.env import resolve_env
+
+    env = await blocking(
+        lambda: resolve_env(
+            view.plan.profile,
+            (*args.many("env"), *args.typed),
+            args.path("env_file"),
+            {**view.plan.env, **os.environ, **args.typed},
+        )
+    )
+    return dict(env.secret)
 
 
 async def refuse_secret_sets(profile: str, sets: Mapping[str, str]) -> None:

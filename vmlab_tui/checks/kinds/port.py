@@ -30,16 +30,22 @@ async def run(params: Params, target: Target, timeout: float) -> Verdict:
     )
     if read.status:
         return Verdict("error", f"/proc/net/{params.protocol} cannot be read")
-    # 0A: listening; an unconnected UDP socket is 07
-    wanted, open_ports = ("0A" if params.protocol == "tcp" else "07"), set()
-    for line in read.out.decode(errors="replace").splitlines():
-        words = line.split()
-        if len(words) > 3 and words[3] == wanted:
-            try:
-                open_ports.add(int(words[1].rpartition(":")[2], 16))
-            except ValueError:
-                continue
+    open_ports = listening(read.out.decode(errors="replace"), params.protocol)
     if params.port in open_ports:
         return Verdict("passed", "listening")
     seen = ", ".join(map(str, sorted(open_ports)[:30])) or "none"
     return Verdict("failed", "nothing listens", f"open {params.protocol} ports: {seen}")
+
+
+def listening(table: str, protocol: str) -> set[int]:
+    """The ports that ``table``, the text of /proc/net/tcp or the like, shows as open."""
+    # 0A: listening; an unconnected UDP socket is 07
+    wanted, found = ("0A" if protocol == "tcp" else "07"), set()
+    for line in table.splitlines():
+        words = line.split()
+        if len(words) > 3 and words[3] == wanted:
+            try:
+                found.add(int(words[1].rpartition(":")[2], 16))
+            except ValueError:
+                continue
+    return found

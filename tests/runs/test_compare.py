@@ -1,0 +1,117 @@
+"""Where two runs part, told by plans and journals alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.samples import plan, told, worker
+from vmlab_tui.base.errors import UsageError
+from vmlab_tui.runs.client import RunView
+from vmlab_tui.runs.compare import divergence, last_passed, timed
+from vmlab_tui.runs.keys import Parts, digest
+from vmlab_tui.runs.plan import PlannedKey
+
+BOOT, FIRST, SECOND, CHECKS = 9, 10, 11, 12
+
+
+def steps(*scripts: str) -> list[dict[str, Any]]:
+    return [
+        {"kind": "run", "name": f"s{at}", "script": text, "timeout": 60} for at, text in enumerate(scripts)
+    ]
+
+
+def run(
+    name: str,
+    scripts: tuple[str, ...] = ("echo a\necho b", "true"),
+    *,
+    image: str = "d",
+    failed: int = 0,
+    seconds: float = 1.0,
+    check: str = "passed",
+) -> RunView:
+    """A run that has ended, of these scripts; ``failed``: at which step, 0 for none."""
+    made = plan(steps=steps(*scripts), checks=[{"kind": "command", "params": {"command": "true"}}])
+    keys, key = [], ""
+    parts: list[tuple[int, Parts]] = [(BOOT, {"image": image})]
+    parts += [(FIRST + at, {"script": digest(text), "user": "root"}) for at, text in enumerate(scripts)]
+    for number, part in parts:
+        key = digest([key, dict(part)])
+        keys.append(PlannedKey(number=number, key=key, parts=part))
+    made = made.model_copy(update={"run_id": name, "keys": tuple(keys)})
+    events: list[tuple[str, dict[str, Any]]] = [worker()]
+    for step in made.steps:
+        bad = step.number == failed
+        events.append(("step_started", {"number": step.number}))
+        if step.kind == "checks":
+            events.append(("check_result", {"number": step.number, "check": "command true", "state": check}))
+        state = "failed" if bad or (step.kind == "checks" and check != "passed") else "ok"
+        data = {"number": step.number, "state": state, "seconds": seconds, "detail": "boom" if bad else ""}
+        events.append(("step_finished", data))
+        if bad:
+            break
+    state = "failed" if failed or check != "passed" else "passed"
+    events.append(("ended", {"state": state, "exit": 0, "disposition": "destroyed", "seconds": 1}))
+    return RunView(name, Path("/nowhere") / name, made, told(*events), live=False)
+
+
+def test_the_same_twice_does_not_part() -> None:
+    assert divergence(run("one"), run("two")) is None
+
+
+def test_another_script_is_named_with_its_lines() -> None:
+    found = divergence(run("new", ("echo a\necho c", "true"), failed=FIRST), run("old"))
+    assert found is not None
+    assert (found.step.number, found.kind) == (FIRST, "plan")
+    assert found.why[0] == "script changed"
+    assert "failed here, ok in old" in found.why
+    assert {"-echo b", "+echo c"} <= set(found.script)
+
+
+def test_the_same_with_another_end() -> None:
+    found = divergence(run("new", failed=SECOND), run("old"))
+    assert found is not None
+    assert (found.step.number, found.kind) == (SECOND, "outcome")
+    assert found.why == ("failed here, ok in old", "here: boom")
+
+
+def test_another_image_shows_at_the_boot_that_failed_or_the_clean_boot() -> None:
+    found = divergence(run("new", image="e"), run("old"))
+    assert found is not None
+    assert (found.step.kind, found.kind, found.why) == ("clean-boot", "plan", ("image changed",))
+    found = divergence(run("new", image="e", failed=5), run("old"))
+    assert found is not None
+    assert (found.step.number, found.why[0]) == (5, "image changed")
+
+
+def test_a_step_more_and_a_step_less() -> None:
+    more = divergence(run("new", ("echo a\necho b", "true", "false")), run("old"))
+    assert more is not None
+    assert (more.step.number, more.kind) == (CHECKS, "plan")
+    less = divergence(run("new", ("echo a\necho b",)), run("old"))
+    assert less is not None
+    assert (less.step.kind, less.why) == ("checks", ("step 's1' before it is gone",))
+
+
+def test_a_check_that_fails() -> None:
+    found = divergence(run("new", check="failed"), run("old"))
+    assert found is not None
+    assert (found.step.kind, found.why) == ("checks", ("check 'command true' failed here (passed in old)",))
+
+
+def test_times_stand_beside_each_other_and_slow_ones_are_marked() -> None:
+    usual = {("run", "s0"): 2.0, ("run", "s1"): 4.0}
+    rows = {row.step.name: row for row in timed(run("new", seconds=5.0), run("old"), usual)}
+    first, second = rows["s0"], rows["s1"]
+    assert (first.seconds, first.other_seconds, first.usual, first.slow) == (5.0, 1.0, 2.0, True)
+    assert not second.slow, "more than half as much again, or less than two seconds"
+    assert not rows["boot"].slow
+
+
+def test_the_other_one_is_the_last_that_passed() -> None:
+    views = [run("new", failed=FIRST), run("bad", failed=FIRST), run("good"), run("older")]
+    assert last_passed(views, views[0]).run_id == "good"
+    with pytest.raises(UsageError, match="no other run"):
+        last_passed(views[:2], views[0])

@@ -1,0 +1,429 @@
+"""What changed: ``vmlab diff``, ``vmlab compare`` and ``vmlab bisect``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vmlab_tui.base.errors import Refused, UsageError
+from vmlab_tui.base.text import clean, clean_line
+from vmlab_tui.base.units import duration, size, span
+from vmlab_tui.verbs.run import ENV, ENV_FILE
+from vmlab_tui.verbs.runs_logs import find_step
+from vmlab_tui.verbs.runs_view import RUN
+from vmlab_tui.verbs.secrets import refuse_values, secrets_again
+from vmlab_tui.verbs.shapes import stopped_at
+from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Verb, blocking
+from vmlab_tui.verbs.vm_target import find_vm, inventory, label, refuse_absent
+from vmlab_tui.verbs.words import cut, moment, table
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from vmlab_tui.hosts.host import Host
+    from vmlab_tui.images.store import Image
+    from vmlab_tui.lab.graph import VmEntry
+    from vmlab_tui.runs.bisect import Probe
+    from vmlab_tui.runs.client import RunView
+    from vmlab_tui.runs.compare import Divergence, Timed
+    from vmlab_tui.runs.facts import Change, Diff, Fact, Moment
+
+_SHA = 12
+"""Digits of a digest that people are shown."""
+
+
+class DiffRun(Verb):
+    """What a step changed in the guest."""
+
+    id = "diff"
+    words = ("diff",)
+    help = "Show what a step of a run changed in its VM"
+    long_help = """\
+Compares packages, enabled units, listening ports, users, and the files that the profile speaks of
+(where it copies to, what its file checks and artifacts name): between the newest checkpoint before
+STEP and the state after it, which is the next checkpoint, or the VM as it runs now.
+
+Without STEP: the step at which the run failed or stands still; else from the clean boot to the end.
+
+A checkpoint is looked at in a fork of it that is removed again. The VM and its run go on untouched.
+What a guest cannot tell is shown as not known."""
+    examples = (
+        ("vmlab diff last", "what the failing step did"),
+        ("vmlab diff last 'web server'", "one step by its name"),
+        ("vmlab diff last 12 --json", "for a program"),
+    )
+    areas = ("runs",)
+    long = True
+    params = (RUN, Param("step", "A step's number or name.", positional=True, metavar="[STEP]"))
+
+    async def run(self, ctx: Context, args: Args) -> Outcome:
+        from vmlab_tui.runs import client, facts
+
+        view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
+        ref = args.optional("step")
+        step = find_step(view, ref, ()) if ref is not None else stopped_at(view)
+        async with ctx.host() as host:
+            vm = await _vm(ctx, host, view)
+            states = facts.moments(view, vm, step.number if step else None)
+            await _refuse_no_forks(ctx, host, vm, sum(one.checkpoint is not None for one in states))
+            before, after = await facts.facts_between(
+                ctx.lab, host, vm, view.plan.profile, states, ctx.front.status
+            )
+        found = facts.differences(before, after)
+        data: JsonValue = {
+            "schema": 1,
+            "run": view.run_id,
+            "step": step.number if step else None,
+            "before": _moment(states[0]),
+            "after": _moment(states[1]),
+            "changes": [
+                {
+                    "section": one.section,
+                    "name": one.name,
+                    "before": None if one.before is None else dict(one.before),
+                    "after": None if one.after is None else dict(one.after),
+                }
+                for one in found.changes
+            ],
+            "not_known": dict(found.unknown),
+            "notes": list(found.notes),
+        }
+        head = (
+            f"step {step.number:02} '{clean_line(step.name, 60)}' of {view.run_id}" if step else view.run_id
+        )
+        lines = [f"{head}: what changed", f"  from  {states[0].told}", f"  to    {states[1].told}"]
+        return Outcome(data, (*lines, *_told(found)))
+
+
+class CompareRuns(Verb):
+    """Two runs side by side."""
+
+    id = "compare"
+    words = ("compare",)
+    help = "Show where a run parts from another one, and which steps were slow"
+    long_help = """\
+Names the first step that is not as in OTHER (default: the last run of the same profile that passed)
+and why: another script, other files, another image, or the same and yet another outcome.
+
+Each step's time stands beside the other run's and the median of the latest runs of the profile; a
+step is marked slow that took more than one and a half times that, and two seconds more.
+
+Only plans and journals are read, so the VMs may be gone."""
+    examples = (
+        ("vmlab compare last", "with the last one that passed"),
+        ("vmlab compare web-20260102-131415-7f3a web-20260101", "two runs by their ids"),
+    )
+    areas = ("runs",)
+    params = (
+        RUN,
+        Param(
+            "other",
+            "Another run (default: the last of the profile that passed).",
+            positional=True,
+            metavar="[OTHER]",
+        ),
+    )
+
+    async def run(self, ctx: Context, args: Args) -> Outcome:
+        from vmlab_tui.images.store import scan_images
+        from vmlab_tui.runs import client, compare
+        from vmlab_tui.runs.start import usual_seconds
+
+        def look() -> tuple[RunView, RunView, dict[tuple[str, str], float], list[Image]]:
+            view = client.get_run(ctx.lab, args.text("run"))
+            ref = args.optional("other")
+            if ref is None:
+                other = compare.last_passed(client.list_runs(ctx.lab)[0], view)
+            else:
+                other = client.get_run(ctx.lab, ref)
+            usual = usual_seconds(ctx.lab, view.plan.profile.name, view.run_id)
+            images = scan_images(ctx.lab.store)[0] if ctx.lab.store.images.is_dir() else []
+            return view, other, usual, images
+
+        view, other, usual, images = await blocking(look)
+        if view.run_id == other.run_id:
+            raise UsageError(f"{view.run_id} is to be compared with itself", hint="name two runs")
+        first = compare.divergence(view, other)
+        rows = compare.timed(view, other, usual)
+        built = {one.digest: one.created for one in images}
+        data: JsonValue = {
+            "schema": 1,
+            "run": view.run_id,
+            "other": other.run_id,
+            "diverges": _divergence(first) if first else None,
+            "image": _image(view, built),
+            "other_image": _image(other, built),
+            "steps": [
+                {
+                    "number": row.step.number,
+                    "name": row.step.name,
+                    "state": row.state,
+                    "seconds": row.seconds,
+                    "other_state": row.other_state,
+                    "other_seconds": row.other_seconds,
+                    "median": row.usual,
+                    "slow": row.slow,
+                }
+                for row in rows
+            ],
+        }
+        lines = [f"{view.run_id} ({view.status})", f"  beside {other.run_id} ({other.status})", ""]
+        lines += _parting(first)
+        lines += ["", *_image_lines(view, other, built), ""]
+        lines += table(map(_timed, rows), head=("", "", "step", "here", "there", "median", ""), indent="  ")
+        return Outcome(data, tuple(lines))
+
+
+class BisectStep(Verb):
+    """Which statement of a script breaks something."""
+
+    id = "bisect"
+    words = ("bisect",)
+    help = "Find the statement of a step's script that makes a check fail"
+    long_help = """\
+Runs beginnings of the script of STEP on forks of the checkpoint before it, two at a time, and looks
+after each whether the check holds. A round leaves a third of the statements, so that a hundred take
+about six. Names the first one after which it fails, with its lines and what the check said.
+
+The check is a command (exit status 0: it holds). Without --check: the profile's check of kind
+command that failed, else all of its checks of that kind. It must hold at the checkpoint.
+
+A statement ends where the shell of the guest can parse all that stands before. The forks are removed
+again; the VM and its run go on untouched. A run with secrets needs them again."""
+    examples = (
+        ("vmlab bisect last 'web server'", "by the check that failed"),
+        ("vmlab bisect last 12 --check 'systemctl is-active ssh'", "by a command"),
+    )
+    long = True
+    params = (
+        RUN,
+        Param("step", "A step's number or name.", positional=True, required=True, metavar="STEP"),
+        Param("check", "The command that must succeed, run by root with /bin/sh.", metavar="CMD"),
+        ENV,
+        ENV_FILE,
+    )
+
+    async def run(self, ctx: Context, args: Args) -> Outcome:
+        refuse_values(args.many("env"))
+
+        from vmlab_tui.runs import bisect, client
+
+        view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
+        step = find_step(view, args.text("step"), ())
+        checks = bisect.checks_for(view, args.optional("check"))
+        secrets = await secrets_again(view, args)
+        if missing := [name for name in view.plan.secret_names if name not in secrets]:
+            raise Refused(
+                f"run {view.run_id} needs its secrets again: {', '.join(missing)}",
+                hint="pass them with " + " ".join(f"--env {name}" for name in missing),
+            )
+        known = view.state.steps.get(step.number)
+        if known and known.amended:
+            ctx.front.say(
+                f"step {step.number:02} was edited in this run; what is tried is the profile's text"
+            )
+
+        def tell(probe: Probe) -> None:
+            where = f"lines 1-{probe.lines}" if probe.lines else "checkpoint"
+            ctx.front.say(f"{where}: {'holds' if probe.holds else 'fails'}")
+
+        async with ctx.host() as host:
+            vm = await _vm(ctx, host, view)
+            await _refuse_no_forks(ctx, host, vm, bisect.AT_ONCE)
+            found = await bisect.Bisect(
+                ctx.lab, host, vm, view, step, checks, secrets, ctx.front.status, tell
+            ).run()
+        where = found.statement
+        text = clean(where.text).splitlines()
+        data: JsonValue = {
+            "schema": 1,
+            "run": view.run_id,
+            "step": step.number,
+            "checkpoint": found.checkpoint.name,
+            "checks": [one.label for one in checks],
+            "first_line": where.first,
+            "last_line": where.last,
+            "statement": where.text,
+            "statements": found.statements,
+            "probes": [_probe(one) for one in found.probes],
+        }
+        many = where.last > where.first
+        lines = f"lines {where.first}-{where.last}" if many else f"line {where.first}"
+        named = f"step {step.number:02} '{clean_line(step.name, 60)}'"
+        told = [
+            f"{named}: the check fails after {lines} of its script",
+            *(f"  {number:4}  {line}" for number, line in enumerate(text, where.first)),
+            "",
+            *bisect.told(found.after),
+            f"tried {len(found.probes)} beginnings of {found.statements} statements, "
+            f"from checkpoint '{clean_line(found.checkpoint.name, 60)}'",
+        ]
+        return Outcome(data, tuple(told))
+
+
+# -- VMs and forks ----------------------------------------------------------------------------------
+
+
+async def _vm(ctx: Context, host: Host, view: RunView) -> VmEntry:
+    """The run's VM with its snapshots. Raises UsageError when it is gone."""
+    vms = await inventory(ctx, host, snapshots=True)
+    vm = await blocking(lambda: find_vm(ctx.lab, vms, view.run_id))
+    refuse_absent(vm)
+    return vm
+
+
+async def _refuse_no_forks(ctx: Context, host: Host, vm: VmEntry, count: int) -> None:
+    """Raises Refused where so many forks at a time cannot be; says what to heed."""
+    from vmlab_tui.verbs.fork import room
+
+    if not count:
+        return
+    if vm.lease is None or vm.lease.network not in ("isolated", "user"):
+        raise Refused(
+            f"VM {label(vm)} sits on a libvirt network: a fork would have its address",
+            hint="run its profile with --set vm.network=isolated (or user)",
+        )
+    if heed := await room(ctx, host, vm, count):
+        ctx.front.say(f"warning: {heed}")
+
+
+# -- diff -------------------------------------------------------------------------------------------
+
+
+def _moment(state: Moment) -> JsonValue:
+    if state.checkpoint is None:
+        return {"checkpoint": None, "after": None}
+    return {"checkpoint": state.checkpoint.name, "after": state.checkpoint.after}
+
+
+def _told(found: Diff) -> list[str]:
+    from vmlab_tui.runs.facts import SECTIONS
+
+    lines = []
+    for section in SECTIONS:
+        changes = [one for one in found.changes if one.section == section]
+        if changes:
+            lines += ["", section, *map(_change, changes)]
+    same = [one for one in SECTIONS if one not in found.unknown and one not in lines]
+    lines.append("")
+    if same:
+        lines.append(f"the same: {', '.join(same)}")
+    lines += [f"not known: {section} ({why})" for section, why in found.unknown.items()]
+    return [*lines, *(f"note: {one}" for one in found.notes)]
+
+
+def _change(one: Change) -> str:
+    if one.before is None or one.after is None:
+        fact = one.after if one.before is None else one.before
+        mark = "+" if one.before is None else "-"
+        return f"  {mark} {one.name}  {_fact(fact or {})}".rstrip()
+    old, new = one.before, one.after
+    told = []
+    for name in (*old, *(name for name in new if name not in old)):
+        if old.get(name) == new.get(name):
+            continue
+        if name == "sha256":
+            if name in old and name in new:
+                told.append("other content")
+            continue
+        words = [_value(name, side[name]) if name in side else "-" for side in (old, new)]
+        told.append(f"{name if name != 'version' else ''} {words[0]} -> {words[1]}".strip())
+    return f"  ~ {one.name}  {', '.join(told)}"
+
+
+def _fact(fact: Fact) -> str:
+    bare = ("version", "state", "kind")
+    words = [value if name in bare else f"{name} {_value(name, value)}" for name, value in fact.items()]
+    return ", ".join(words)
+
+
+def _value(name: str, value: str) -> str:
+    if name == "size" and value.isdigit():
+        return size(int(value))
+    return value[:_SHA] if name == "sha256" else value
+
+
+# -- compare ----------------------------------------------------------------------------------------
+
+
+def _divergence(first: Divergence) -> JsonValue:
+    return {
+        "step": first.step.number,
+        "name": first.step.name,
+        "kind": first.kind,
+        "why": list(first.why),
+        "script": list(first.script),
+    }
+
+
+def _parting(first: Divergence | None) -> Iterable[str]:
+    if first is None:
+        return ["no step differs, as far as both got"]
+    what = "is not what it was" if first.kind == "plan" else "was told the same, and ended otherwise"
+    lines = [f"step {first.step.number:02} '{clean_line(first.step.name, 60)}' {what}"]
+    return [*lines, *(f"  {one}" for one in first.why), *(f"    {one}" for one in first.script)]
+
+
+def _image(view: RunView, built: dict[str, str]) -> dict[str, JsonValue]:
+    image = view.plan.image
+    created = built.get(image.digest)
+    ages = [_seconds_between(created, until) for until in (view.plan.created, None)]
+    return {
+        "name": image.name,
+        "digest": image.digest,
+        "built": created,
+        "age_at_run": ages[0],
+        "age": ages[1],
+    }
+
+
+def _seconds_between(begin: str | None, end: str | None) -> float | None:
+    first, last = moment(begin), moment(end) if end else datetime.now(UTC)
+    return round((last - first).total_seconds()) if first and last else None
+
+
+def _image_lines(view: RunView, other: RunView, built: dict[str, str]) -> list[str]:
+    lines = []
+    for one in (view, other):
+        told = _image(one, built)
+        age, then = told["age"], told["age_at_run"]
+        words = "no longer in the store, age not known"
+        if isinstance(age, int | float) and isinstance(then, int | float):
+            words = f"built {span(age)} ago, {span(max(0, then))} before the run"
+        digest = one.plan.image.digest[:_SHA]
+        lines.append(f"image {clean_line(one.plan.image.name, 60)} {digest}: {words}")
+    if view.plan.image.digest == other.plan.image.digest:
+        return [f"{lines[0]}; the same there"]
+    return [lines[0], f"  there: {lines[1]}"]
+
+
+def _timed(row: Timed) -> Sequence[str]:
+    def took(seconds: float | None) -> str:
+        return "-" if seconds is None else duration(seconds)
+
+    return (
+        "FAIL" if row.state == "failed" else row.state,
+        f"{row.step.number:02}",
+        cut(clean_line(row.step.name), 28),
+        took(row.seconds),
+        took(row.other_seconds),
+        took(row.usual),
+        "slow" if row.slow else "",
+    )
+
+
+# -- bisect -----------------------------------------------------------------------------------------
+
+
+def _probe(one: Probe) -> JsonValue:
+    return {
+        "lines": one.lines,
+        "holds": one.holds,
+        "status": one.status,
+        "stopped": one.stopped,
+        "checks": [
+            {"check": check.check, "state": check.state, "detail": check.detail, "evidence": check.evidence}
+            for check in one.results
+        ],
+    }
