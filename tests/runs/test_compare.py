@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests.runs.command import vmlab
 from tests.runs.samples import plan, told, worker
 from vmlab_tui.base.errors import UsageError
+from vmlab_tui.base.paths import Store
+from vmlab_tui.journal.log import Journal
 from vmlab_tui.runs.client import RunView
 from vmlab_tui.runs.compare import divergence, last_passed, timed
 from vmlab_tui.runs.keys import Parts, digest
-from vmlab_tui.runs.plan import PlannedKey
+from vmlab_tui.runs.plan import PlannedKey, write_plan
 
 BOOT, FIRST, SECOND, CHECKS = 9, 10, 11, 12
 
@@ -31,8 +34,10 @@ def run(
     failed: int = 0,
     seconds: float = 1.0,
     check: str = "passed",
+    runs: Path = Path("/nowhere"),
 ) -> RunView:
-    """A run that has ended, of these scripts; ``failed``: at which step, 0 for none."""
+    """A run that has ended, of these scripts; ``failed``: at which step, 0 for none. In files if ``runs``
+    is there."""
     made = plan(steps=steps(*scripts), checks=[{"kind": "command", "params": {"command": "true"}}])
     keys, key = [], ""
     parts: list[tuple[int, Parts]] = [(BOOT, {"image": image})]
@@ -54,7 +59,13 @@ def run(
             break
     state = "failed" if failed or check != "passed" else "passed"
     events.append(("ended", {"state": state, "exit": 0, "disposition": "destroyed", "seconds": 1}))
-    return RunView(name, Path("/nowhere") / name, made, told(*events), live=False)
+    if runs.is_dir():
+        (runs / name).mkdir()
+        write_plan(runs / name, made)
+        with Journal.append(runs / name / "journal.jsonl") as journal:
+            for kind, payload in events:
+                journal.write(kind, **payload)
+    return RunView(name, runs / name, made, told(*events), live=False)
 
 
 def test_the_same_twice_does_not_part() -> None:
@@ -115,3 +126,26 @@ def test_the_other_one_is_the_last_that_passed() -> None:
     assert last_passed(views, views[0]).run_id == "good"
     with pytest.raises(UsageError, match="no other run"):
         last_passed(views[:2], views[0])
+
+
+async def test_the_command_needs_neither_libvirt_nor_vms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu+ssh://nobody@nowhere.invalid/system")
+    store = Store(tmp_path)
+    store.runs.mkdir()
+    run("sample-1", runs=store.runs)
+    run("sample-2", ("echo a\necho \x1b[2Jc", "true"), failed=FIRST, seconds=5.0, runs=store.runs)
+    said = await vmlab(store, "compare", "sample-2")
+    assert said.status == 0, said.err
+    assert "step 10 's0' is not what it was" in said.out
+    assert "script changed" in said.out
+    assert "\x1b" not in said.out
+    assert "no longer in the store, age not known; the same there" in said.out
+    (row,) = (line for line in said.out.splitlines() if line.startswith("  FAIL"))
+    assert row.split() == ["FAIL", "10", "s0", "5.0s", "1.0s", "1.0s", "slow"]
+    told = (await vmlab(store, "compare", "sample-2", "sample-1", "--json")).data
+    assert (told["other"], told["diverges"]["step"], told["diverges"]["kind"]) == ("sample-1", FIRST, "plan")
+    itself = await vmlab(store, "compare", "sample-1")
+    assert itself.status == 2
+    assert "no other run of profile sample has passed" in itself.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.graph import VmEntry
 from vmlab_tui.runs.client import RunView
+from vmlab_tui.runs.keys import step_parts
 from vmlab_tui.runs.plan import CHECK_SECONDS, PlannedStep
 from vmlab_tui.runs.scratch import TTL, kept_checkpoints, newest_before, scratch_fork, side_by_side
 from vmlab_tui.spec.model import CopyStep, RunStep
@@ -109,7 +111,7 @@ class Bisect:
         """Raises UsageError or Refused when there is nothing to be found, LabError when a fork fails."""
         what, shell = self._script()
         start = self._start()
-        between = self._between(start)
+        between = await asyncio.to_thread(self._between, start)
         lines = what.script.splitlines()
         ends: list[int] = []
         probes: dict[int, Probe] = {}
@@ -175,19 +177,31 @@ class Bisect:
         return found
 
     def _between(self, start: Checkpoint) -> list[PlannedStep]:
-        """The profile's steps from the checkpoint to ours, which have to be done first."""
-        plan = self.view.plan
-        steps = [
-            one for one in plan.steps if one.index is not None and start.after < one.number < self.step.number
-        ]
-        for one in steps:
-            if one.kind not in ("run", "copy"):
+        """The profile's steps from the checkpoint to ours that have to be done first. Blocks: reads files.
+
+        Raises Refused when one of them cannot be done again as it was.
+        """
+        plan, states = self.view.plan, self.view.state.steps
+        found = []
+        for one in plan.steps:
+            known = states.get(one.number)
+            if one.index is None or not start.after < one.number < self.step.number:
+                continue
+            if known is None or known.state == "skipped":
+                continue
+            problem = "" if one.kind in ("run", "copy") else f"a {one.kind} is not done again in a fork"
+            if one.kind == "copy":
+                planned = next((key.parts for key in plan.keys if key.number == one.number), None)
+                if planned is not None and step_parts(plan.profile.steps[one.index], {}, {}) != planned:
+                    problem = "its files have changed since"
+            if problem:
                 raise Refused(
                     f"between checkpoint '{clean_line(start.name, 60)}' and step {self.step.number:02} lies "
-                    f"step {one.number:02}, a {one.kind}, which is not done again in a fork",
-                    hint=f"checkpoint: true at step '{clean_line(one.name, 60)}', and run the profile again",
+                    f"step {one.number:02} '{clean_line(one.name, 60)}': {problem}",
+                    hint="checkpoint: true at that step, and run the profile again",
                 )
-        return steps
+            found.append(one)
+        return found
 
     def _refuse(self, start: Checkpoint, first: Probe, last: Probe) -> None:
         """Raises Refused unless the check holds at the beginning and fails at the end."""

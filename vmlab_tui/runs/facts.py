@@ -22,6 +22,7 @@ from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.graph import VmEntry
 from vmlab_tui.runs.client import RunView, endpoint_of
+from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.runs.scratch import kept_checkpoints, newest_before, scratch_fork, side_by_side
 from vmlab_tui.spec.model import CopyStep, Profile
 
@@ -89,8 +90,13 @@ class Moment:
 def moments(view: RunView, vm: VmEntry, number: int | None) -> tuple[Moment, Moment]:
     """The newest state before step ``number`` and the first one after it; None: all of the profile's steps.
 
-    Raises UsageError when nothing was kept of before, Refused when the VM would have to run and does not.
+    Raises UsageError when the step was not begun or nothing was kept of before, Refused when the VM would
+    have to run and does not.
     """
+    if number is not None and number not in view.state.steps:
+        raise UsageError(
+            f"run {view.run_id} has not got to step {number:02}", hint=f"vmlab runs show {view.run_id}"
+        )
     kept = kept_checkpoints(vm, view.state.checkpoints)
     last = max((step.number for step in view.plan.steps if step.index is not None), default=0)
     before = newest_before(kept, number) if number is not None else next(iter(kept), None)
@@ -110,6 +116,19 @@ def moments(view: RunView, vm: VmEntry, number: int | None) -> tuple[Moment, Mom
             hint=f"vmlab {'unpause' if paused else 'start'} {vm.uuid}",
         )
     return Moment(before), Moment(after)
+
+
+def also_between(view: RunView, number: int | None, states: tuple[Moment, Moment]) -> tuple[PlannedStep, ...]:
+    """The profile's steps besides ``number`` that were done between the two states."""
+    before, after = (one.checkpoint.after if one.checkpoint else len(view.plan.steps) for one in states)
+    return tuple(
+        step
+        for step in view.plan.steps
+        if step.index is not None
+        and before < step.number <= after
+        and step.number != number
+        and step.number in view.state.steps
+    )
 
 
 async def facts_between(

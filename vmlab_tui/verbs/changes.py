@@ -71,12 +71,14 @@ What a guest cannot tell is shown as not known."""
                 ctx.lab, host, vm, view.plan.profile, states, ctx.front.status
             )
         found = facts.differences(before, after)
+        also = facts.also_between(view, step.number if step else None, states)
         data: JsonValue = {
             "schema": 1,
             "run": view.run_id,
             "step": step.number if step else None,
             "before": _moment(states[0]),
             "after": _moment(states[1]),
+            "also_steps": [one.number for one in also] if step else [],
             "changes": [
                 {
                     "section": one.section,
@@ -93,6 +95,9 @@ What a guest cannot tell is shown as not known."""
             f"step {step.number:02} '{clean_line(step.name, 60)}' of {view.run_id}" if step else view.run_id
         )
         lines = [f"{head}: what changed", f"  from  {states[0].told}", f"  to    {states[1].told}"]
+        if step and also:
+            names = ", ".join(f"{one.number:02} '{cut(clean_line(one.name), 24)}'" for one in also)
+            lines.append(f"  no state was kept in between, so what these did shows too: {names}")
         return Outcome(data, (*lines, *_told(found)))
 
 
