@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_the_other_one_is_the_last_that_passed() -> None:
     assert last_passed(views, views[0]).run_id == "good"
     with pytest.raises(UsageError, match="no other run"):
         last_passed(views[:2], views[0])
+
+
+def test_a_step_that_was_edited_in_between_is_not_what_it_was() -> None:
+    edited = run("new")
+    state = edited.state.model_copy(update={"amended": {SECOND: 2}})
+    found = divergence(replace(edited, state=state), run("old"))
+    assert found is not None
+    assert (found.step.number, found.why) == (SECOND, ("edited while the run stood still: new",))
 
 
 async def test_the_command_needs_neither_libvirt_nor_vms(

@@ -102,6 +102,8 @@ def test_the_script_on_real_shells(shell: str, tmp_path: Path) -> None:
     assert files[f"{folder}/link"]["to"] == "sub/two words"
     assert files[f"{tmp_path}/b.log"]["mode"] == "0600"
     assert told.known["users"]["root"]["uid"] == "0"
+    if shell == "dash" and shutil.which("dpkg-query"):
+        assert told.known["packages"]["dpkg"]["version"]
     if shell == "busybox":
         assert "packages" in told.unknown, "not known is not none"
         assert "packages" not in told.known

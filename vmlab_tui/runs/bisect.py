@@ -24,6 +24,7 @@ from vmlab_tui.runs.client import RunView
 from vmlab_tui.runs.keys import step_parts
 from vmlab_tui.runs.plan import CHECK_SECONDS, PlannedStep
 from vmlab_tui.runs.scratch import TTL, kept_checkpoints, newest_before, scratch_fork, side_by_side
+from vmlab_tui.runs.steps import text_of
 from vmlab_tui.spec.model import CopyStep, RunStep
 
 AT_ONCE = 2
@@ -109,7 +110,7 @@ class Bisect:
 
     async def run(self) -> Culprit:
         """Raises UsageError or Refused when there is nothing to be found, LabError when a fork fails."""
-        what, shell = self._script()
+        what, shell = await asyncio.to_thread(self._script)
         start = self._start()
         between = await asyncio.to_thread(self._between, start)
         lines = what.script.splitlines()
@@ -154,12 +155,13 @@ class Bisect:
         )
 
     def _script(self) -> tuple[RunStep, str]:
-        """The step's script and the shell that parses it."""
+        """The step with its present script, and the shell that parses that. Blocks."""
         step = self.step
         named = f"step {step.number:02} '{clean_line(step.name, 60)}'"
         what = self.view.plan.profile.steps[step.index] if step.index is not None else None
         if not isinstance(what, RunStep):
             raise UsageError(f"{named} runs no script: only scripts have statements")
+        what = what.model_copy(update={"script": self._text(step, what)})
         words = shell_of(what.script)
         if words is None:
             raise UsageError(f"{named} is not a shell script: nobody knows where its statements end")
@@ -167,8 +169,11 @@ class Bisect:
             raise UsageError(f"{named} has an empty script")
         return what, words[0]
 
+    def _text(self, step: PlannedStep, what: RunStep) -> str:
+        return text_of(self.view.folder, self.view.state, step, what)
+
     def _start(self) -> Checkpoint:
-        found = newest_before(kept_checkpoints(self.vm, self.view.state.checkpoints), self.step.number)
+        found = newest_before(kept_checkpoints(self.vm, self.view.state.line), self.step.number)
         if found is None:
             raise UsageError(
                 f"run {self.view.run_id} has no checkpoint before step {self.step.number:02} any more",
@@ -246,7 +251,8 @@ class Bisect:
                 timeout=step.timeout,
             )
         elif isinstance(what, RunStep):
-            unit = self._unit(step, what, what.script, _ATTEMPT)
+            text = await asyncio.to_thread(self._text, step, what)
+            unit = self._unit(step, what, text, _ATTEMPT)
             status = await run_unit(guest, unit, lambda _: None, Deadline(step.timeout))
             if status:
                 raise LabError(

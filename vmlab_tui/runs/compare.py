@@ -149,16 +149,17 @@ def _ended(ours: RunView, theirs: RunView, step: PlannedStep) -> tuple[str, ...]
     if step.kind == "checks" and (found := _checks(ours, theirs)):
         return found
     mine, their = _outcome(ours, step), _outcome(theirs, other)
+    told = [f"{mine} here, {their} in {theirs.run_id}"] if mine != their else []
+    edited = [view for view, at in ((ours, step), (theirs, other)) if at.number in view.state.amended]
+    if len(edited) == 1 or (edited and told):
+        told += [f"edited while the run stood still: {one.run_id}" for one in edited]
     if mine == their:
-        return ()
-    told = [f"{mine} here, {their} in {theirs.run_id}"]
+        return tuple(told)
     for view, number in ((ours, step.number), (theirs, other.number)):
         known = view.state.steps.get(number)
         if known and known.state == "failed" and known.detail:
             first = next(iter(clean(known.detail).splitlines()), "")
             told.append(f"{'here' if view is ours else theirs.run_id}: {clean_line(first, 160)}")
-        if known and known.amended:
-            told.append(f"its text was edited {'here' if view is ours else f'in {theirs.run_id}'}")
     return tuple(told)
 
 

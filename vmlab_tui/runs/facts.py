@@ -97,7 +97,7 @@ def moments(view: RunView, vm: VmEntry, number: int | None) -> tuple[Moment, Mom
         raise UsageError(
             f"run {view.run_id} has not got to step {number:02}", hint=f"vmlab runs show {view.run_id}"
         )
-    kept = kept_checkpoints(vm, view.state.checkpoints)
+    kept = kept_checkpoints(vm, view.state.line)
     last = max((step.number for step in view.plan.steps if step.index is not None), default=0)
     before = newest_before(kept, number) if number is not None else next(iter(kept), None)
     if before is None:

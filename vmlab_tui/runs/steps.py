@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import time
+from pathlib import Path
 
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import DeadlineError, LabError, StepError
@@ -17,6 +18,7 @@ from vmlab_tui.checks.registry import CheckSpec, run_check
 from vmlab_tui.guests.transfer import send_tree
 from vmlab_tui.guests.units import UnitSpec, kill_unit, run_unit
 from vmlab_tui.guests.waiting import boot_id, reboot
+from vmlab_tui.journal.state import RunState
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.keys import digest, step_parts
 from vmlab_tui.runs.opening import tail_of, watchers
@@ -84,12 +86,13 @@ async def _amend_if_changed(run: RunContext, step: PlannedStep, what: CopyStep) 
         run.write("step_amended", number=step.number, attempt=run.attempt(step), sha=digest(dict(now)))
 
 
-def text_of(run: RunContext, step: PlannedStep, what: RunStep) -> str:
-    """The script of a step as it runs now: the profile's, or what somebody has made of it since."""
-    attempt = run.state.amended.get(step.number)
+def text_of(folder: Path, state: RunState, step: PlannedStep, what: RunStep) -> str:
+    """The script of a step of the run in ``folder`` as it runs now: the profile's, or what somebody has made
+    of it since."""
+    attempt = state.amended.get(step.number)
     if attempt is None:
         return what.script
-    path = run.folder / "steps" / step.script_name(attempt)
+    path = folder / "steps" / step.script_name(attempt)
     try:
         return path.read_text()
     except OSError as error:
@@ -104,7 +107,7 @@ def unit_of(run: RunContext, step: PlannedStep, what: RunStep) -> UnitSpec:
         run_id=run.plan.run_id,
         number=step.number,
         attempt=run.attempt(step),
-        script=text_of(run, step, what),
+        script=text_of(run.folder, run.state, step, what),
         user=what.user,
         env={**run.plan.env, **what.env},
         secrets=run.secrets,

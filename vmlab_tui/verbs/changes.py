@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vmlab_tui.runs.client import RunView
     from vmlab_tui.runs.compare import Divergence, Timed
     from vmlab_tui.runs.facts import Change, Diff, Fact, Moment
+    from vmlab_tui.runs.plan import PlannedStep
 
 _SHA = 12
 """Digits of a digest that people are shown."""
@@ -62,7 +63,7 @@ What a guest cannot tell is shown as not known."""
 
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
         ref = args.optional("step")
-        step = find_step(view, ref, ()) if ref is not None else stopped_at(view)
+        step = find_step(view, ref, ()) if ref is not None else _last_at(view)
         async with ctx.host() as host:
             vm = await _vm(ctx, host, view)
             states = facts.moments(view, vm, step.number if step else None)
@@ -223,11 +224,6 @@ again; the VM and its run go on untouched. A run with secrets needs them again."
                 f"run {view.run_id} needs its secrets again: {', '.join(missing)}",
                 hint="pass them with " + " ".join(f"--env {name}" for name in missing),
             )
-        known = view.state.steps.get(step.number)
-        if known and known.amended:
-            ctx.front.say(
-                f"step {step.number:02} was edited in this run; what is tried is the profile's text"
-            )
 
         def tell(probe: Probe) -> None:
             where = f"lines 1-{probe.lines}" if probe.lines else "checkpoint"
@@ -291,6 +287,15 @@ async def _refuse_no_forks(ctx: Context, host: Host, vm: VmEntry, count: int) ->
         )
     if heed := await room(ctx, host, vm, count):
         ctx.front.say(f"warning: {heed}")
+
+
+def _last_at(view: RunView) -> PlannedStep | None:
+    """The step at which the run failed or stands still; if that was not begun, the one before it."""
+    step = stopped_at(view)
+    if step is None or step.number in view.state.steps:
+        return step
+    begun = [number for number in view.state.steps if number < step.number]
+    return view.plan.step(max(begun)) if begun else None
 
 
 # -- diff -------------------------------------------------------------------------------------------

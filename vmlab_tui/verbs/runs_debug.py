@@ -284,6 +284,7 @@ Nothing happens when the editor fails or the text stays the same. --yes says yes
 
 def script_text(view: RunView, step: PlannedStep) -> str:
     """The text that the step has now. Raises Refused for a step without a script."""
+    from vmlab_tui.runs.steps import text_of
     from vmlab_tui.spec.model import RunStep
 
     what = view.plan.profile.steps[step.index] if step.index is not None else None
@@ -292,8 +293,7 @@ def script_text(view: RunView, step: PlannedStep) -> str:
             f"step {step.number:02} '{clean_line(step.name, 60)}' has no script",
             hint="only scripts are edited",
         )
-    attempt = view.state.amended.get(step.number)
-    return (view.folder / "steps" / step.script_name(attempt)).read_text() if attempt else what.script
+    return text_of(view.folder, view.state, step, what)
 
 
 def put_script(view: RunView, step: PlannedStep, text: str) -> str:
