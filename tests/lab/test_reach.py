@@ -168,7 +168,8 @@ def test_undo_restores_the_graph(world: World, data: st.DataObject) -> None:
         at = after(at, thing)
     before = world.dangling()
     there = set(world.things) - {thing.key for thing in moved}
-    for one in undo_order(at, [thing.key for thing in moved]):
+    when = {thing.key: number for number, thing in enumerate(moved)}
+    for one in undo_order(at, list(when), lambda one: when.get(one, -1)):
         if one in there:
             continue  # lay in the trash before: brought along because it is needed
         at = back(at, one, world.things)

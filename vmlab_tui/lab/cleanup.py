@@ -144,36 +144,27 @@ def _over(items: tuple[Item, ...], frees: int, world: World, limits: Limits | No
     return ""
 
 
-def undo_order(world: World, keys: Iterable[Key]) -> tuple[Key, ...]:
-    """Things in the trash in the order in which they come back: what one stands on before it.
+def undo_order(
+    world: World, keys: Iterable[Key], moved: Callable[[Key], object] = lambda key: key
+) -> tuple[Key, ...]:
+    """Things in the trash in the order in which they come back: what was moved last comes first.
 
-    What else in the trash they need comes too. Circles come in any order.
+    What else in the trash they need comes too. ``moved``: sorts by the time of moving, as the keys of
+    entries do themselves. A base goes after its users, so back it comes before them.
     """
     waiting = [key for key in keys if key in world.things and world.things[key].trash]
-    wanted: dict[Key, None] = {}
+    wanted: set[Key] = set()
     while waiting:
         at = waiting.pop()
         if at in wanted:
             continue
-        wanted[at] = None
+        wanted.add(at)
         waiting += [
             edge.used
             for edge in world.uses.get(at, ())
             if edge.used in world.things and world.things[edge.used].trash
         ]
-    done: dict[Key, None] = {}
-    for start in sorted(wanted):
-        stack: list[tuple[Key, bool]] = [(start, False)]
-        been: set[Key] = set()
-        while stack:
-            at, below = stack.pop()
-            if below:
-                done.setdefault(at)
-            elif at not in been:
-                been.add(at)
-                stack.append((at, True))
-                stack += [(edge.used, False) for edge in world.uses.get(at, ()) if edge.used in wanted]
-    return tuple(done)
+    return tuple(sorted(wanted, key=moved, reverse=True))  # type: ignore[arg-type]  # whatever sorts
 
 
 def after(world: World, thing: Thing) -> World:

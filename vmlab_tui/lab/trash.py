@@ -95,8 +95,10 @@ class Entry(_Frozen):
 
 
 def new_id() -> str:
-    """Sorts by time."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    """Sorts by time: what was moved last comes back first."""
+    now = time.time_ns()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // 10**9))
+    return f"{stamp}-{now % 10**9 // 1000:06}-{secrets.token_hex(2)}"
 
 
 def folder_of(store: Store, entry: str) -> Path:
