@@ -241,7 +241,7 @@ class RunsKeep(_OfRun):
 class RunsEdit(_OfRun):
     id = "runs.edit"
     words = ("runs", "edit")
-    help = "Edit the script of the step at which a run stands still, and try it again"
+    help = "Edit the script of the step a run stands still at, and try it again"
     long_help = """\
 Opens the step's script in $VISUAL or $EDITOR and shows what you changed. Then the step is tried again with
 it: in place, or with --back from the checkpoint before it. With --save, or if you say so when asked, the

@@ -83,7 +83,7 @@ class TemplateRemove(Verb):
 
     id = "template.rm"
     words = ("template", "rm")
-    help = "Remove a template; the next run of that shape boots cold and leaves another"
+    help = "Remove a template; the next run of that shape boots from its image"
     examples = (("vmlab template rm 3f2a", "the one whose key begins with 3f2a"),)
     areas = ("lab",)
     key = "D"
