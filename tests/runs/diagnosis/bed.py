@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from tests.runs.samples import plan
 from tests.support.lab import Vm
 from vmlab_tui.base.deadlines import Deadline
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.units import UnitSpec, run_unit
 from vmlab_tui.hosts.model import Power
@@ -75,8 +77,8 @@ class FailedRun:
         self.journal.write("run_created", run_id=self.plan.run_id, profile="sample", plan_sha="0")
         self.journal.write("step_started", number=STEP, attempt=1)
 
-    async def run(self, guest: Guest) -> int:
-        """The step as runs do it; its exit status."""
+    async def run(self, guest: Guest) -> int | None:
+        """The step as runs do it; its exit status, None when it did not come to one."""
         unit = UnitSpec(self.plan.run_id, STEP, 1, self.script, user=self.user)
         log = self.folder / "steps" / self.plan.step(STEP).log_name(1)
         with log.open("ab") as out:
@@ -84,13 +86,16 @@ class FailedRun:
             def write(raw: bytes) -> None:
                 out.write(raw)
 
-            status = await run_unit(guest, unit, write, Deadline(60))
-        self.finish(status)
+            try:
+                status = await run_unit(guest, unit, write, Deadline(60))
+            except LabError as error:
+                self.finish(None, error.message)
+                return None
+        self.finish(status, f"step 'install' exited with {status}")
         return status
 
-    def finish(self, status: int | None) -> None:
+    def finish(self, status: int | None, detail: str = "the connection dropped") -> None:
         """``status`` None: it broke off."""
-        detail = f"step 'install' exited with {status}" if status is not None else "the connection dropped"
         self.journal.write(
             "step_finished",
             number=STEP,
@@ -111,10 +116,30 @@ class FailedRun:
 
 
 def save(fault: str, evidence: Evidence) -> None:
-    """Keep it as the evidence of that fault."""
+    """Keep it as the evidence of that fault: what rules read, without what only tells of the test's machine."""
     RECORDED.mkdir(exist_ok=True)
-    data = asdict(evidence) | {"parts": dict(evidence.parts)}
+    parts = {name: text for name, text in evidence.parts.items() if name != "journal"}
+    for name in ("dmesg", "cloud-init-log"):
+        parts[name] = _end(parts.get(name, ""))
+    log = [
+        re.sub(r"(starting up libvirt version: [\d.]+).*", r"\1", line) for line in _told(evidence.qemu_log)
+    ]
+    data = asdict(evidence) | {
+        "parts": parts,
+        "console": _end(evidence.console),
+        "qemu_log": "".join(log),
+    }
     (RECORDED / f"{fault}.json").write_text(json.dumps(data, indent=1, default=str) + "\n")
+
+
+def _end(text: str) -> str:
+    return "".join(text.splitlines(keepends=True)[-25:])
+
+
+def _told(log: str) -> list[str]:
+    """QEMU's log since its last start, less its command line."""
+    lines = log[max(0, log.rfind(": starting up") - 40) :].splitlines(keepends=True)
+    return [line for line in lines if line.startswith(("-loadvm", "2")) or "qemu-system" in line]
 
 
 def load(fault: str) -> Evidence:

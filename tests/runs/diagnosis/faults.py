@@ -26,7 +26,7 @@ _EAT = "a = []\nwhile True: a.append(b'x' * (16 << 20))"
 _REPO = """
 mkdir -p /srv/repo /root/kept
 mv /etc/apt/sources.list /etc/apt/sources.list.d/* /root/kept/ 2>/dev/null || true
-echo 'deb [trusted=yes] {0} ./' >/etc/apt/sources.list
+echo 'deb {0}' >/etc/apt/sources.list
 """
 _NO_REPO = "rm -rf /srv/repo /etc/apt/sources.list; mv /root/kept/*.list /etc/apt/ 2>/dev/null; true"
 _RELEASE = """
@@ -58,7 +58,7 @@ INSIDE: tuple[Fault, ...] = (
         # name servers that do not answer are given up quickly; apt-get update itself ends with 0 then
         "export RES_OPTIONS='timeout:1 attempts:1'\napt-get update\napt-get install -y xrdpp",
         ("network is isolated",),
-        seed=_REPO.format("http://deb.debian.org/debian"),
+        seed=_REPO.format("http://deb.debian.org/debian bookworm main"),
         undo=_NO_REPO,
     ),
     Fault(
@@ -67,17 +67,15 @@ INSIDE: tuple[Fault, ...] = (
         "export RES_OPTIONS='timeout:1 attempts:1'\npython3 -c \"import urllib.request as r; "
         "r.urlopen('http://deb.debian.org/')\"",
         ("no DNS",),
+        seed="ip route add default via 10.0.2.2",
+        undo="ip route del default",
         network="user",
     ),
     Fault(
         "no-route",
         "no-route",
         "python3 -c \"import urllib.request as r; r.urlopen('http://192.0.2.1/')\"",
-        ("no default route",),
-        # the route home stays: SSH comes from there
-        seed="ip route show default >/run/route; ip route add 10.0.2.2 dev $(ip -br link | "
-        "awk '/UP/ && !/^lo/ {print $1; exit}') 2>/dev/null; ip route del default",
-        undo="ip route add $(cat /run/route)",
+        ("no default route",),  # a network that lets nothing out tells of none
         network="user",
     ),
     Fault(
@@ -85,7 +83,7 @@ INSIDE: tuple[Fault, ...] = (
         "wrong-mirror",
         "apt-get update",
         ("no such repository", "127.0.0.1:8001"),
-        seed=_REPO.format("http://127.0.0.1:8001/debian")
+        seed=_REPO.format("http://127.0.0.1:8001/debian bookworm main")
         + "systemd-run -q --unit=mirror -p WorkingDirectory=/srv/repo python3 -m http.server 8001\n"
         "for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :8001 && break; sleep 0.5; done",
         undo="systemctl stop mirror; " + _NO_REPO,
@@ -124,14 +122,8 @@ INSIDE: tuple[Fault, ...] = (
         "clock",
         "apt-get update",
         ("clock is", "behind"),
-        seed=_REPO.format("file:/srv/repo") + _RELEASE + "\ndate -s '2020-01-01'",
+        seed=_REPO.format("[trusted=yes] file:/srv/repo ./") + _RELEASE + "\ndate -s '2020-01-01'",
         undo="date -s @$(stat -c %Y /srv/repo/Release); " + _NO_REPO,
-    ),
-    Fault(
-        "out-of-memory",
-        "out-of-memory",
-        f'python3 -c "{_EAT}"',
-        ("killed python3",),
     ),
     Fault(
         "out-of-memory-group",
@@ -139,22 +131,32 @@ INSIDE: tuple[Fault, ...] = (
         f'systemd-run -q --wait --collect -p MemoryMax=48M -p MemorySwapMax=0 python3 -c "{_EAT}"',
         ("killed python3", "control group"),
     ),
+    # the step itself does it: afterwards not even its script can be brought into the guest
     Fault(
         "disk-full",
         "disk-full",
+        "fallocate -l $(($(stat -f -c '%f*%S' /))) /root/fill || true\n"
+        "cat /dev/zero >/root/rest || true\n"
         "dd if=/dev/zero of=/root/more bs=64k count=4",
         ("/ has 0B free",),
-        seed="fallocate -l $(($(stat -f -c '%f*%S' /))) /root/fill 2>/dev/null\n"
-        "cat /dev/zero >/root/rest 2>/dev/null; sync; true",
         undo="rm -f /root/fill /root/rest /root/more",
     ),
     Fault(
         "read-only",
         "read-only",
+        "echo u >/proc/sysrq-trigger\n"
+        "for i in 1 2 3 4 5 6 7 8 9; do grep -q ' / ext4 ro' /proc/mounts && break; sleep 0.5; done\n"
         "echo hello >/root/hello",
         ("root file system is read-only",),
-        seed="echo u >/proc/sysrq-trigger; for i in 1 2 3 4 5 6 7 8 9; do "
-        "grep -q ' / ext4 ro' /proc/mounts && break; sleep 0.5; done",
         undo="mount -o remount,rw /",
+    ),
+    # a later step of such a guest says nothing itself
+    Fault(
+        "disk-full-later",
+        "disk-full",
+        "true",
+        ("/ has 0B free",),
+        seed="fallocate -l $(($(stat -f -c '%f*%S' /))) /root/fill; cat /dev/zero >/root/rest; true",
+        undo="rm -f /root/fill /root/rest",
     ),
 )

@@ -92,8 +92,8 @@ def first_line(done: Diagnosis) -> str:
     step = done.evidence.step
     if step is None:
         return f"no cause found: nothing is wrong with {done.evidence.vm} as far as could be seen"
-    ended = "" if step.status is None else f" exited with {step.status}, and"
-    return f"no cause found: {step.title}{ended or ':'} nothing that was seen explains it"
+    how = "failed" if step.status is None else f"exited with {step.status}"
+    return f"no cause found: {step.title} {how}, and nothing that was seen explains it"
 
 
 def lines_of(done: Diagnosis) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def lines_of(done: Diagnosis) -> tuple[str, ...]:
         lines += _told(judgement.cause)
     step = evidence.step
     if step and not judgement.cause:
-        lines += [f"  | {clean_line(line, 200)}" for line in step.lines[-5:]]
+        lines += [f"  | {clean_line(line, 200)}" for line in (step.lines or (step.told,))[-5:] if line]
     for other in judgement.also:
         lines += [f"also seen: {other.cause}", *(f"  | {line}" for line in other.why[:2])]
     lines.append(_how(done))

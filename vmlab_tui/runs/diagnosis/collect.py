@@ -18,7 +18,6 @@ from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import DeadlineError, LabError
 from vmlab_tui.base.proc import arun
 from vmlab_tui.base.text import clean, clean_line
-from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.ssh import AuthError, Guest, HostKeyError
 from vmlab_tui.hosts.agentexec import run_by_agent
 from vmlab_tui.hosts.failures import NotFound
@@ -37,8 +36,8 @@ from vmlab_tui.spec.model import RunStep, WaitStep
 
 LIMIT = 9.0
 """Seconds for all of it."""
-_LOGIN = 4.0
-"""Seconds for an SSH login where the guest's agent would do as well; else there is more."""
+_LOGIN = 2.5
+"""Seconds after which the agent, where there is one, is not kept waiting for the SSH login any longer."""
 _PING = 2.0
 _TAIL = 64 << 10
 _LINES = 60
@@ -150,22 +149,35 @@ async def _host_kernel(found: Found, deadline: Deadline) -> None:
 async def _look_inside(
     lab: Lab, host: Host, subject: Subject, mask: Mask, found: Found, deadline: Deadline
 ) -> None:
-    """Run the script by SSH, else by the agent."""
+    """Run the script by SSH; by the agent where SSH lets nobody in, or takes its time."""
     key = f"@{secrets.token_hex(6)}@"
     ping = asyncio.create_task(_ping(host, subject.uuid, deadline))
+    login = asyncio.create_task(_log_in(lab, subject, found, deadline.part(deadline.seconds - 1)))
+    told, way = None, Way.SSH
     try:
-        told = await _by_ssh(lab, subject, key, found, deadline, ping)
-        alive, said = await ping
+        await asyncio.wait({login}, timeout=_LOGIN)
+        if not (login.done() and login.result()):
+            alive, said = await ping
+            _know(found, agent=alive, agent_said=said)
+            if alive:
+                told, way = await _by_agent(host, subject, key, found, deadline), Way.AGENT
+        guest = await login  # how it ends is evidence in any case
+        if guest and told is None:
+            told, way = await _by_ssh(guest, key, found, deadline), Way.SSH
     finally:
-        ping.cancel()
-    _know(found, agent=alive, agent_said=said)
-    way = Way.SSH
-    if told is None and alive:
-        told, way = await _by_agent(host, subject, key, found, deadline), Way.AGENT
+        await _let_go(login, ping)
     if told is not None:
         found.raw |= {name: mask(raw) for name, raw in told.raw.items()}
         texts = {name: clean(found.raw[name]) for name in told.raw}
         _know(found, way=way, parts=texts, late=told.late)
+
+
+async def _let_go(login: asyncio.Task[Guest | None], ping: asyncio.Task[tuple[bool, str]]) -> None:
+    login.cancel()
+    ping.cancel()
+    ended = await asyncio.gather(login, ping, return_exceptions=True)
+    if isinstance(ended[0], Guest):
+        await ended[0].close()
 
 
 async def _ping(host: Host, uuid: str, deadline: Deadline) -> tuple[bool, str]:
@@ -176,60 +188,41 @@ async def _ping(host: Host, uuid: str, deadline: Deadline) -> tuple[bool, str]:
     return True, ""
 
 
-async def _by_ssh(
-    lab: Lab,
-    subject: Subject,
-    key: str,
-    found: Found,
-    deadline: Deadline,
-    ping: asyncio.Task[tuple[bool, str]],
-) -> Told | None:
+async def _log_in(lab: Lab, subject: Subject, found: Found, limit: float) -> Guest | None:
+    """An open connection, or None: why there is none is in the evidence then."""
     try:
-        endpoint = await asyncio.to_thread(endpoint_of, lab, subject.uuid)
-        guest = await _log_in(endpoint, deadline, ping)
+        guest = Guest(await asyncio.to_thread(endpoint_of, lab, subject.uuid))
     except LabError as error:
+        _know(found, ssh_said=error.message)
+        return None
+    try:
+        await guest.open(limit)
+    except BaseException as error:
+        await guest.close()
+        if not isinstance(error, LabError):
+            raise
         _know(found, ssh=_kind(error), ssh_said=error.message)
         return None
-    try:
-        # taken just before the script begins, whose first part asks for the guest's
-        _know(found, ssh=Ssh.IN, host_time=time.time())
-        output = await _output(guest, script(key, subject.user), deadline)
-    finally:
-        await guest.close()
-    told = parse(output, key)
-    if not told.raw:
-        _know(found, ssh_said="logged in, but no command runs there")
-        return None
-    return told
+    _know(found, ssh=Ssh.IN)
+    return guest
 
 
 def _kind(error: LabError) -> Ssh:
-    from vmlab_tui.guests.ssh import ConnectError
-
     if isinstance(error, AuthError):
         return Ssh.REFUSED_KEY
     if isinstance(error, HostKeyError):
         return Ssh.OTHER_KEY
-    if isinstance(error, DeadlineError):
-        return Ssh.SILENT
-    return Ssh.CLOSED if isinstance(error, ConnectError) else Ssh.UNTRIED
+    return Ssh.SILENT if isinstance(error, DeadlineError) else Ssh.CLOSED
 
 
-async def _log_in(endpoint: Endpoint, deadline: Deadline, ping: asyncio.Task[tuple[bool, str]]) -> Guest:
-    """A connection within :data:`_LOGIN` seconds; within most of the time where there is no other way."""
-    guest = Guest(endpoint)
-    login = asyncio.create_task(guest.open(deadline.part(LIMIT - 2)))
-    await asyncio.wait({login}, timeout=_LOGIN)
-    try:
-        if not login.done() and (await ping)[0]:
-            raise DeadlineError(f"{endpoint.label}: no SSH login within {_LOGIN:g} s")
-        await login
-    except BaseException:
-        login.cancel()
-        await asyncio.gather(login, return_exceptions=True)
-        await guest.close()
-        raise
-    return guest
+async def _by_ssh(guest: Guest, key: str, found: Found, deadline: Deadline) -> Told | None:
+    # taken just before the script begins, whose first part asks for the guest's
+    _know(found, host_time=time.time())
+    told = parse(await _output(guest, script(key), deadline), key)
+    if not told.raw:
+        _know(found, ssh_said="logged in, but no command runs there")
+        return None
+    return told
 
 
 async def _output(guest: Guest, text: str, deadline: Deadline) -> bytes:
@@ -261,7 +254,7 @@ def _files(lab: Lab, subject: Subject, mask: Mask, found: Found) -> None:
     console, silent = _console(folder, subject.view)
     log = qemu_log(lab.uri, subject.name)
     raw = {"console": mask(console), "qemu-log": mask(_tail(log) if log else b"")}
-    step = _step(subject.view, mask, raw, time.time()) if subject.view else None
+    step = _step(subject.view, mask, raw, found.evidence.host_time) if subject.view else None
     found.raw |= {name: text for name, text in raw.items() if text}
     _know(
         found,
@@ -303,7 +296,8 @@ def _step(view: RunView, mask: Mask, raw: dict[str, bytes], at: float) -> Step |
     if bad:
         text = "\n".join(f"{one.check}: {one.detail}\n{one.evidence}" for one in bad)
     else:
-        text = clean(log) if log.strip() else known.detail
+        # of a script it is the run's own words, which nothing in the guest has said
+        text = clean(log) if log.strip() or planned.kind == "run" else known.detail
     lines = [line.rstrip() for line in mask(text.encode()).decode(errors="replace").splitlines()]
     ended = known.exit_status is not None or planned.kind == "cloud-init"
     return Step(
@@ -313,6 +307,7 @@ def _step(view: RunView, mask: Mask, raw: dict[str, bytes], at: float) -> Step |
         status=known.exit_status,
         ended=ended or any(one.state == "failed" for one in bad),
         lines=tuple(line for line in lines if line and not line.startswith("+ "))[-_LINES:],
+        told=mask(known.detail.encode()).decode(errors="replace").partition("\n")[0],
         began=max(0.0, at - moment(known.started)) if known.started else None,
         **_script_of(view, planned, known),
     )

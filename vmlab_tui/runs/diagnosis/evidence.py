@@ -37,8 +37,8 @@ class Step:
 
     ``status``: its exit status, None when it did not come to one. ``ended``: whether the guest's part came to
     an end of its own, by a status or a failed check. ``lines``: the last ones it printed, or its failed
-    checks; clean, without empty ones and without a shell's trace. ``text``: its script. ``began``: seconds
-    before the evidence was taken; None when that is not known.
+    checks; clean, without empty ones and without a shell's trace. ``told``: how its run tells of the end.
+    ``text``: its script. ``began``: seconds before the guest was looked at; None when that is not known.
     """
 
     number: int
@@ -47,6 +47,7 @@ class Step:
     status: int | None = None
     ended: bool = False
     lines: tuple[str, ...] = ()
+    told: str = ""
     text: str = ""
     user: str = "root"
     began: float | None = None
@@ -122,10 +123,11 @@ class Evidence:
         """Seconds since the guest's kernel started."""
         return _number(self.part("time"), 1)
 
-    def file_systems(self, part: str = "df") -> Iterator[FileSystem]:
-        """The local ones that can be written to; ``part``: df (KiB) or inodes."""
+    def file_systems(self, *, inodes: bool = False) -> Iterator[FileSystem]:
+        """The local ones that can be written to, counted in KiB or in inodes."""
         mounts = {mount.where: mount for mount in self.mounts()}
-        for line in self.lines(part):
+        tables = re.split(r"^Filesystem .*$", self.part("df"), flags=re.M)[1:]
+        for line in tables[inodes].splitlines() if len(tables) > inodes else ():
             words = line.split(None, 5)
             if len(words) == 6 and words[1].isdigit() and words[3].lstrip("-").isdigit():
                 mount = mounts.get(words[5])

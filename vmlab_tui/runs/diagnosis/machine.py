@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from vmlab_tui.base.units import span
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.runs.diagnosis.evidence import Evidence, Ssh
 from vmlab_tui.runs.diagnosis.finding import Finding, Weight, machine
 
-_STARTED = re.compile(r"^.*(?:starting up libvirt|: starting up$)", re.M)
+_STARTED = re.compile(r"^(\S+ \S+): starting up\b", re.M)
 _SIGNAL = re.compile(r"terminating on signal (\d+) from pid (\d+) \(([^)]*)\)")
-_BOOT = re.compile(r"Linux version \d|login: |Welcome to ")
+_BOOT = re.compile(r"Linux version \d|SeaBIOS|GNU GRUB")
+_AGAIN = re.compile(r"Linux version \d|login: ")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*?)(?: \]---.*)?$", re.M)
 _LOUD = re.compile(
     r"Kernel panic|BUG:|Oops|soft lockup|hung_task|blocked for more than|rcu.*stall|Call Trace|RIP:"
@@ -96,7 +98,7 @@ def panic(e: Evidence) -> Finding | None:
     if not found:
         return None
     last = found[-1]
-    over = bool(_BOOT.search(e.console, last.end())) or e.answers
+    over = bool(_AGAIN.search(e.console, last.end())) or e.answers
     begin = e.console.rfind("\n", 0, max(0, last.start() - 1500)) + 1
     around = [line for line in e.console[begin : last.end() + 200].splitlines() if _LOUD.search(line)]
     return Finding.of(
@@ -114,10 +116,10 @@ def hung(e: Evidence) -> Finding | None:
         return None
     if e.ssh is Ssh.UNTRIED or _PANIC.search(_since_boot(e.console)):
         return None
-    last = next((line for line in reversed(e.console.splitlines()) if line.strip()), "")
-    enough = _SILENT if not last or "login:" in last else _STARTING
+    enough = _STARTING if _is_starting(e) else _SILENT
     if e.silent is not None and e.silent < enough:
         return None  # it is at work on something, most likely on starting
+    last = next((line for line in reversed(e.console.splitlines()) if line.strip()), "")
     silence = "no console" if e.silent is None else f"the console is silent for {span(e.silent)}"
     cpu = "" if e.cpu is None else f", its CPUs are at {e.cpu:.0%}"
     return Finding.of(
@@ -132,6 +134,21 @@ def hung(e: Evidence) -> Finding | None:
         [f"see its screen: vmlab show {e.vm}", f"vmlab reboot --reset {e.vm}"],
         weight=machine(e),
     )
+
+
+def _is_starting(e: Evidence) -> bool:
+    """Whether it has not come to a login since its kernel, or its QEMU, started."""
+    boots = [found.start() for found in _BOOT.finditer(e.console)]
+    if boots:
+        return "login:" not in e.console[boots[-1] :]
+    starts = list(_STARTED.finditer(e.qemu_log))
+    if not starts or "-loadvm" in e.qemu_log[starts[-1].start() :]:
+        return False
+    try:
+        began = datetime.fromisoformat(starts[-1][1]).timestamp()
+    except ValueError:
+        return False
+    return e.host_time - began < _STARTING
 
 
 def _loud(console: str) -> list[str]:

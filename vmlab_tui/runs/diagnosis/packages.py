@@ -18,7 +18,7 @@ _NO_ROUTE = re.compile(
 )
 _HOST = re.compile(r"(?:resolving|host:?|resolve) '?([A-Za-z0-9.-]+\.[a-z]{2,})")
 _MIRROR = re.compile(
-    r"(?:^Err:|^E: |^W: |^Error: |Failed to fetch ).*404 +Not Found|^ +404 +Not Found"
+    r"(?:^(?:Err:|E: |W: |Error: | +)|Failed to fetch ).*404 +(?:File )?[Nn]ot [Ff]ound"
     r"|does not (?:have a|contain a) Release file|Release file .* is expired|no longer has a Release file"
     r"|is not signed\.|File has unexpected size|Hash Sum mismatch"
 )
@@ -57,12 +57,12 @@ def network(e: Evidence) -> Finding | None:
             weight=Weight.SAID,
         )
     resolver = [line for line in e.lines("resolver") if line.startswith("nameserver")]
-    default = [line for line in e.lines("network") if line.startswith("default ")]
-    if e.answers and e.part("network") and not default and "network" not in e.late:
+    default = [line for line in e.lines("routes") if line.startswith("default ")]
+    if e.answers and "routes" in e.parts and not default and "routes" not in e.late:
         return Finding.of(
             "no-route",
             f"no route out: the guest has no default route{wanted}",
-            [*lines, *e.lines("network")],
+            [*lines, *e.lines("routes")],
             ["in the guest: ip route; networkctl; see the interface's configuration"],
             weight=Weight.SAID,
         )
@@ -115,12 +115,11 @@ def wrong_mirror(e: Evidence) -> Finding | None:
 def _holders(e: Evidence) -> list[tuple[str, str]]:
     """(lock file, who holds it) for the locks of dpkg and apt."""
     files = dict(re.findall(r"^file (\d+) (\S+)$", e.part("locks"), re.M))
-    names = {words[0]: words[2] for line in e.lines("processes") if len(words := line.split(None, 2)) == 3}
     held = []
     for line in e.lines("locks"):
-        found = re.match(r"\d+: (?:POSIX|FLOCK|OFDLCK)\s+\S+\s+WRITE\s+(-?\d+)\s+\S+:(\d+) ", line)
-        if found and found[2] in files:
-            held.append((files[found[2]], f"{names.get(found[1], 'a process')} (process {found[1]})"))
+        found = re.match(r"lock \S+:(\d+) \S+ \S+ (-?\d+) ?(.*)$", line)
+        if found and found[1] in files:
+            held.append((files[found[1]], f"{found[3] or 'a process'} (process {found[2]})"))
     return held
 
 

@@ -35,7 +35,7 @@ _IN_USE = re.compile(
 )
 _PORT = re.compile(r"(?:[Pp]ort |[\d\]*]:|:)(\d{2,5})\b")
 _NOT_FOUND = re.compile(
-    r"^(?:\S*sh|[^\s:]*/[^\s:]+): (?:line )?\d+: (?P<a>[^:\s]+): (?:command )?not found$"
+    r"^(?:\S*sh|[^\s:]*/[^\s:]+): (?:line )?\d+: (?:/\S+: )?(?P<a>[^:\s]+): (?:command )?not found$"
     r"|^(?:ba|da|z|k)?sh: (?P<b>[^:\s]+): (?:command )?not found$"
     r"|^(?:/usr/bin/)?env: [‘'\"]?(?P<c>[^:’'\"]+)[’'\"]?: No such file or directory$"
     r"|^sudo: (?P<d>[^:\s]+): command not found$"
@@ -45,17 +45,20 @@ _DENIED = re.compile(
 )
 _REFUSED = re.compile(r"[Cc]onnection refused|ECONNREFUSED|Failed to connect|not listening|nothing listens")
 _JOB = re.compile(
-    r"(?:Job for|Failed to \w+) (?P<a>[\w@.\\-]+?)(?:\.service)?(?: failed|:)"
+    r"(?:Job for|Failed to (?:start|stop|(?:try-)?re(?:load|start)|enable)) (?P<a>[\w@.\\-]+?)"
+    r"(?:\.service)?(?: failed|:)"
     r"|^service (?P<b>[\w@.\\-]+?)(?:\.service)?: (?:there is no such unit|it is failed)"
 )
 _SKEWED = 300.0
 """Seconds by which clocks may differ."""
+_RECENT = 600.0
+"""Seconds after which a killed process is history for a VM without a step that failed."""
 
 
 def disk_full(e: Evidence) -> Finding | None:
     """No space, or no inodes."""
     full = [fs for fs in e.file_systems() if fs.size and fs.free < 1024 and fs.free * 100 < fs.size]
-    bare = [fs for fs in e.file_systems("inodes") if fs.size and fs.free == 0]
+    bare = [fs for fs in e.file_systems(inodes=True) if fs.size and fs.free == 0]
     words = said(e, _NO_SPACE)
     if not words and not full and not bare:
         return None
@@ -77,7 +80,8 @@ def disk_full(e: Evidence) -> Finding | None:
             "what takes the room, in the guest: sudo du -xh / | sort -h | tail",
             "or give the VM more in the profile: vm: {disk: ...}",
         ],
-        weight=Weight.SAID if words else Weight.NOW,
+        # what cannot be written to keeps neither a script nor its end
+        weight=Weight.SAID if words or e.unfinished else Weight.NOW,
     )
 
 
@@ -103,7 +107,11 @@ def read_only(e: Evidence) -> Finding | None:
         [f"back to a snapshot from before: vmlab snapshot revert {e.vm}"]
         + (["look at the disk's errors: dmesg | grep -i ext4"] if log else []),
         # some systems are made like that: without a word of the step or the kernel it proves nothing
-        weight=Weight.SAID if words else Weight.NOW if log or not e.step else Weight.BESIDE,
+        weight=Weight.SAID
+        if words or (is_so and e.unfinished)
+        else Weight.NOW
+        if log or not e.step
+        else Weight.BESIDE,
     )
 
 
@@ -119,9 +127,10 @@ def out_of_memory(e: Evidence) -> Finding | None:
         return _oom(e, "the guest ran out of memory", lines_of(plain), Weight.SAID)
     last = kills[-1]
     ago = e.uptime - float(last["at"]) if e.uptime is not None else None
-    during = step is None or step.began is None or ago is None or ago <= step.began + 5
+    since = _RECENT if step is None else step.began
+    during = since is None or ago is None or ago <= since + 1
     died = step is not None and (step.status in (None, 9, 137) or words)
-    weight = Weight.SAID if during and died else Weight.NOW if during and step else now(e)
+    weight = Weight.SAID if during and died else Weight.NOW if during else Weight.BESIDE
     limit = (
         " (the limit of its control group, not the guest's memory)" if last["group"].startswith("M") else ""
     )
