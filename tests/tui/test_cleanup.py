@@ -14,6 +14,7 @@ from vmlab_tui.base.paths import Store
 from vmlab_tui.lab.leases import write_lease
 from vmlab_tui.lab.trash import list_entries
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
+from vmlab_tui.tui.screens.text import TextScreen
 from vmlab_tui.tui.widgets.rows import Rows
 
 DEAD = "0d0d0d0d-1111-2222-3333-444444444444"
@@ -86,8 +87,11 @@ async def test_the_trash_is_emptied_for_good_after_a_question(store: Store) -> N
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
         await until(pilot, lambda: len(list_entries(store)[0]) == 3)
-        await until(pilot, lambda: not list(store.vms.iterdir()))
-        await pilot.press("escape", "4")
+        await until(
+            pilot, lambda: isinstance(app.screen, TextScreen)
+        )  # what was done, in more than a few lines
+        assert not list(store.vms.iterdir())
+        await pilot.press("escape")
         await until(pilot, lambda: sum("in trash" in line for line in lines(app)) == 3)
         await pilot.press("E")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
