@@ -167,8 +167,9 @@ def formats_of(path: Path) -> tuple[list[str], bytes]:
 
 
 def _look(file: BinaryIO) -> _Look:
-    size = os.fstat(file.fileno()).st_size
     head = file.read(_HEAD)
+    # asked afterwards: a disk that is in use grows, and its header names what lies at its end
+    size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - 512))
     return _Look(head, file.read(512), size)
 

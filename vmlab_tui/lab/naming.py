@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from vmlab_tui.lab.chains import file_named, sign
 
 _ALONE = frozenset({"raw", "iso", "luks", "vdi", "dmg", "bochs", "gzip", "xz", "zstd", "bzip2", "zip", "tar"})
 """Formats whose files name no others."""
+_AGAIN = 0.05
+"""Seconds after which a header that makes no sense is read once more."""
 _QUOTED = re.compile(rb'"([^"\r\n\0]{1,1000})"')
 
 
@@ -37,7 +40,11 @@ class Headers:
         signed = sign(facts)
         held = self._held.get(path)
         if held is None or held[0] != signed:
-            held = self._held[path] = signed, _read(path)
+            found = _read(path)
+            if found.problem:
+                time.sleep(_AGAIN)  # it may just be being written
+                found = _read(path)
+            held = self._held[path] = signed, found
         return held[1]
 
 
