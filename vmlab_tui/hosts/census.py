@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,8 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Mark, Power
 from vmlab_tui.hosts.xml import files_of, parse, parse_domain
 
-_GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
+_TRIES, _REST = 3, 0.05
+"""How often a domain is read that cannot be, and seconds between: a snapshot may just have gone."""
 _UNSUPPORTED = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 
 
@@ -135,7 +137,18 @@ def _having(connection: Any, flag: int) -> frozenset[str] | None:
         return None
 
 
-def _read(connection: Any, domain: Any, has: frozenset[str] = frozenset(_HAVING)) -> Naming | None:
+def _read(connection: Any, domain: Any, has: frozenset[str]) -> Naming | None:
+    """The domain, None only if it is not there any more itself."""
+    found = _read_once(connection, domain, has)
+    for _ in range(_TRIES - 1):
+        if found is None or not found.problem:
+            break
+        time.sleep(_REST)
+        found = _read_once(connection, domain, has)
+    return found
+
+
+def _read_once(connection: Any, domain: Any, has: frozenset[str]) -> Naming | None:
     uuid, name = domain.UUIDString(), domain.name()
     power, persistent, saved = Power.UNKNOWN, True, False
     texts: list[tuple[str, str]] = []
@@ -154,7 +167,7 @@ def _read(connection: Any, domain: Any, has: frozenset[str] = frozenset(_HAVING)
             raw |= seen.raw
             mark = mark or seen.mark
     except libvirt.libvirtError as error:
-        if error.get_error_code() in _GONE:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         why = clean_line(error.get_error_message() or "libvirt does not say why", 200)
         return Naming(uuid, name, power, persistent, None, (), problem=why)
