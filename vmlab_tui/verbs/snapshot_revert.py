@@ -72,17 +72,16 @@ allows it."""
         runs = vm.power not in ("off", "crashed")
         kept = "disk and memory" if runs else "its disk"
         if safety:
-            lines.append(f"its present ({kept}) is kept in a safety snapshot first")
+            lines.append(f"its present ({kept}) is kept first: the safety snapshot undoes it")
         else:
             lines.append(f"its present ({kept}) is NOT kept: there is no way back to it")
         later = [clean_line(one.name, 60) for one in vm.snapshots if one.created > snapshot.created]
         if later:
             lines.append(f"later snapshots stay: {', '.join(later[:6])}")
         lines.append("the log of its console goes on, and keeps what was printed since")
-        only = "; only the safety snapshot has it then" if safety else ""
-        loses = [f"what {label(vm)} has done in the last {age_of(snapshot)}: its disk, logs in it{only}"]
+        loses = [f"what {label(vm)} has done in the last {age_of(snapshot)}: its disk, logs in it"]
         if runs:
-            loses.append(f"its memory and the programs in it (it is {vm.power}){only}")
+            loses.append(f"its memory and the programs in it (it is {vm.power})")
         if safety:
             old = too_many(vm.snapshots, snapshot.name, coming=1)
             loses += [f"the old safety snapshot {clean_line(name, 60)}" for name in old]
