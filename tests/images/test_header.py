@@ -224,3 +224,21 @@ def test_any_header_gives_an_answer_or_bad_image(
         return
     assert header.format in ("qcow2", "raw")
     assert header.virtual_size >= 0
+
+
+@pytest.mark.parametrize("compat", ["0.10", "1.1"])
+def test_the_snapshots_in_it_are_told_and_a_torn_table_is_no_fault(tmp_path: Path, compat: str) -> None:
+    path = tmp_path / "disk"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"compat={compat}", path, "100M")
+    assert inspect(path).saved == ()
+    for name in ("one", "a rather longer name than that", "\u00e4"):
+        qemu_img("snapshot", "-c", name, path)
+    header = inspect(path)
+    assert header.saved == (("one", 0), ("a rather longer name than that", 0), ("\u00e4", 0))
+    assert header.snapshots == 3
+    at = struct.unpack(">Q", path.read_bytes()[64:72])[0]
+    patch(path, at + 32, struct.pack(">I", 5 << 20))  # as version 2 has it, without more of an entry
+    patch(path, at + 36, struct.pack(">I", 1 << 30))  # more of an entry than the file has
+    assert inspect(path).saved == ()
+    patch(path, at + 36, struct.pack(">I", 0))
+    assert inspect(path).saved[0][1] == 5 << 20

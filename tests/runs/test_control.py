@@ -18,6 +18,7 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
+from vmlab_tui.lab.vmverbs import Result
 from vmlab_tui.runs.commandlog import as_text, keep_commands
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.control import FILE, ControlServer, RunIsOver, ask
@@ -149,6 +150,23 @@ async def test_nothing_is_taken_away_from_under_a_step(live: RunContext, do: str
     await change(live, do, name="now")
     assert (await live.host.power(UUID) is Power.ON) == (do == "revert")
     assert bool(await live.host.snapshots(UUID)) == (do == "revert")
+
+
+async def test_what_came_of_going_back_reaches_who_asked_and_the_journal(live: RunContext) -> None:
+    await change(live, "snapshot", name="now")
+    live.write("paused", reason="", until="2026-01-02T13:14:15+00:00")
+    await change(live, "off")
+    wish: dict[str, Any] = {"do": "revert", "name": "now", "then": "paused", "safety": True, "by": "me@here"}
+    reply = await ask(live.folder, verb="vm", seq=live.state.seq, **wish)
+    result = Result.model_validate(reply["result"])
+    assert await live.host.power(UUID) is Power.PAUSED
+    safety = str(result.data["safety"])
+    assert safety in [one.name for one in await live.host.snapshots(UUID)]
+    assert any(safety in line for line in result.lines)
+    assert live.state.notes[-1].text == f"revert to 'now': {'; '.join(result.lines)}"
+    await change(live, "off")
+    without = await ask(live.folder, verb="vm", seq=live.state.seq, **{**wish, "safety": False})
+    assert Result.model_validate(without["result"]).data["safety"] is None
 
 
 @pytest.mark.parametrize("do", ["off", "reset", "reboot"])

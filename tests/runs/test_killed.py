@@ -56,7 +56,7 @@ ALSO_WARM = (
     "snapshot.made",
 )
 POINTS = sorted(
-    [point for point in faults.POINTS if not point.startswith(("journal.", "image.", "fork."))]
+    [point for point in faults.POINTS if not point.startswith(("journal.", "image.", "fork.", "revert."))]
     + [f"journal.{kind}" for kind in JOURNALED.split()]
 )
 
