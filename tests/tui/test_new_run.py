@@ -161,7 +161,7 @@ async def test_what_is_needed_is_asked_for_and_nothing_typed_is_lost(made_up: Pa
     async with LabApp().run_test(size=SMALL) as pilot:
         screen = await opened(pilot, "small")
         assert isinstance(line(screen, "on_fail").control, Select)
-        assert line(screen, "on_fail").value == "keep"
+        assert line(screen, "on_fail").value == "pause"
         await pilot.press("ctrl+s")
         assert "! API_TOKEN is needed" in text(pilot.app)
         assert line(screen, "env.API_TOKEN").control.has_focus
@@ -222,7 +222,7 @@ def test_a_form_gives_only_what_differs(made_up: Path) -> None:
     wanted = read_form(form, {**values, "env.API_TOKEN": HUSH, "environment": "LANG, OTHER"})
     assert wanted.arguments == {
         "profile": str(form.loaded.path),
-        "on_fail": "keep",
+        "on_fail": "pause",
         "env": ("LANG", "OTHER"),
         "set": (),
     }
@@ -384,7 +384,7 @@ async def test_a_run_from_the_list_to_its_end(lab_store: Store, tiny_image: str,
         view = get_run(app.hub.lab, run.run_id)
         assert view.status == "passed"
         assert view.plan.secret_names == ("API_TOKEN",)
-        assert view.plan.on_fail == "keep"
+        assert view.plan.on_fail == "pause"
         assert view.plan.env == {"GREETING": "good day", "PLACE": "world"}
         for path in view.folder.rglob("*"):
             assert path.is_dir() or HUSH.encode() not in path.read_bytes(), path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -90,6 +89,8 @@ class Terminal:
             raise LabError(f"{argv[0]} is not installed", hint="apt install openssh-client") from error
 
     async def program(self, argv: Sequence[str]) -> int:
+        import asyncio
+
         self._status.close()
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
         try:

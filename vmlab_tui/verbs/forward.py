@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from contextlib import AsyncExitStack
 
@@ -40,6 +39,8 @@ With --json it prints one line when it is ready, and goes on."""
     )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
+        import asyncio
+
         from vmlab_tui.guests.forward import forward
         from vmlab_tui.guests.ssh import connect
 
