@@ -116,7 +116,7 @@ class FailedRun:
 
 
 def save(fault: str, evidence: Evidence) -> None:
-    """Keep it as the evidence of that fault: what rules read, without what only tells of the test's machine."""
+    """Keep it as the evidence of that fault: what rules read, nothing of the test's own machine."""
     RECORDED.mkdir(exist_ok=True)
     parts = {name: text for name, text in evidence.parts.items() if name != "journal"}
     for name in ("dmesg", "cloud-init-log"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -40,6 +41,10 @@ _LOGIN = 2.5
 """Seconds after which the agent, where there is one, is not kept waiting for the SSH login any longer."""
 _PING = 2.0
 _TAIL = 64 << 10
+_SCRIPT = re.compile(
+    r"/\S*/units/vmlab-[^/\s]+/script(: (?:line )?\d+)?(?:: /\S*/units/vmlab-[^/\s]+/script)?"
+)
+"""How a shell names the file that a step's script is; some do it twice."""
 _LINES = 60
 
 Mask = Callable[[bytes], bytes]
@@ -78,7 +83,9 @@ async def collect(lab: Lab, host: Host | None, subject: Subject, mask: Mask, lim
     """
     deadline = Deadline(limit)
     found = Found(Evidence(clean_line(subject.name, 60), network=subject.network, host_time=time.time()))
-    if host and not subject.removed:
+    if host is None and subject.own and not subject.removed:
+        await _look_inside(lab, None, subject, mask, found, deadline)
+    elif host and not subject.removed:
         vitals = await _vitals(host, subject, found, deadline)
         if vitals and vitals.power is Power.ON and subject.own:
             await _look_inside(lab, host, subject, mask, found, deadline)
@@ -147,7 +154,7 @@ async def _host_kernel(found: Found, deadline: Deadline) -> None:
 
 
 async def _look_inside(
-    lab: Lab, host: Host, subject: Subject, mask: Mask, found: Found, deadline: Deadline
+    lab: Lab, host: Host | None, subject: Subject, mask: Mask, found: Found, deadline: Deadline
 ) -> None:
     """Run the script by SSH; by the agent where SSH lets nobody in, or takes its time."""
     key = f"@{secrets.token_hex(6)}@"
@@ -159,7 +166,7 @@ async def _look_inside(
         if not (login.done() and login.result()):
             alive, said = await ping
             _know(found, agent=alive, agent_said=said)
-            if alive:
+            if alive and host:
                 told, way = await _by_agent(host, subject, key, found, deadline), Way.AGENT
         guest = await login  # how it ends is evidence in any case
         if guest and told is None:
@@ -180,7 +187,9 @@ async def _let_go(login: asyncio.Task[Guest | None], ping: asyncio.Task[tuple[bo
         await ended[0].close()
 
 
-async def _ping(host: Host, uuid: str, deadline: Deadline) -> tuple[bool, str]:
+async def _ping(host: Host | None, uuid: str, deadline: Deadline) -> tuple[bool, str]:
+    if host is None:
+        return False, "libvirt does not answer"
     try:
         await host.agent(uuid, "guest-ping", timeout=deadline.part(_PING))
     except LabError as error:
@@ -298,7 +307,8 @@ def _step(view: RunView, mask: Mask, raw: dict[str, bytes], at: float) -> Step |
     else:
         # of a script it is the run's own words, which nothing in the guest has said
         text = clean(log) if log.strip() or planned.kind == "run" else known.detail
-    lines = [line.rstrip() for line in mask(text.encode()).decode(errors="replace").splitlines()]
+    text = _SCRIPT.sub(r"script\1", mask(text.encode()).decode(errors="replace"))
+    lines = [line.rstrip() for line in text.splitlines()]
     ended = known.exit_status is not None or planned.kind == "cloud-init"
     return Step(
         number=known.number,

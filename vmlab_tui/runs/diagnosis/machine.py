@@ -120,7 +120,7 @@ def hung(e: Evidence) -> Finding | None:
     if e.silent is not None and e.silent < enough:
         return None  # it is at work on something, most likely on starting
     last = next((line for line in reversed(e.console.splitlines()) if line.strip()), "")
-    silence = "no console" if e.silent is None else f"the console is silent for {span(e.silent)}"
+    silence = "no word on the console" if e.silent is None else f"the console is silent for {span(e.silent)}"
     cpu = "" if e.cpu is None else f", its CPUs are at {e.cpu:.0%}"
     return Finding.of(
         "guest-hung",
@@ -131,7 +131,7 @@ def hung(e: Evidence) -> Finding | None:
             *_loud(e.console),
             f"console: {last}" if last else "",
         ],
-        [f"see its screen: vmlab show {e.vm}", f"vmlab reboot --reset {e.vm}"],
+        [f"look at its console: vmlab console {e.vm}", f"vmlab reboot --reset {e.vm}"],
         weight=machine(e),
     )
 

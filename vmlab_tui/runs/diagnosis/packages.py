@@ -29,6 +29,7 @@ _LOCKED = re.compile(
     r"|frontend lock was locked by another process(?: with pid (?P<pid2>\d+))?"
     r"|dpkg status database is locked by another process"
 )
+_NOT_ROOT = re.compile(r"Permission denied|are you root\?")
 _MISSING = re.compile(
     r"E: Unable to locate package (?P<a>\S+)|E: Package '(?P<b>[^']+)' has no installation candidate"
     r"|E: Version '[^']*' for '(?P<c>[^']+)' was not found|E: Couldn't find any package by \w+ '(?P<d>[^']+)'"
@@ -125,7 +126,7 @@ def _holders(e: Evidence) -> list[tuple[str, str]]:
 
 def dpkg_lock(e: Evidence) -> Finding | None:
     """Another package manager is at work."""
-    words = [found for found in said(e, _LOCKED) if "Permission denied" not in found.string]
+    words = [found for found in said(e, _LOCKED) if not _NOT_ROOT.search(found.string)]
     held = _holders(e)
     if not words and not held:
         return None

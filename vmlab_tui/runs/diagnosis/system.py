@@ -35,7 +35,7 @@ _IN_USE = re.compile(
 )
 _PORT = re.compile(r"(?:[Pp]ort |[\d\]*]:|:)(\d{2,5})\b")
 _NOT_FOUND = re.compile(
-    r"^(?:\S*sh|[^\s:]*/[^\s:]+): (?:line )?\d+: (?:/\S+: )?(?P<a>[^:\s]+): (?:command )?not found$"
+    r"^(?:\S*sh|script|[^\s:]*/[^\s:]+): (?:line )?\d+: (?:/\S+: )?(?P<a>[^:\s]+): (?:command )?not found$"
     r"|^(?:ba|da|z|k)?sh: (?P<b>[^:\s]+): (?:command )?not found$"
     r"|^(?:/usr/bin/)?env: [‘'\"]?(?P<c>[^:’'\"]+)[’'\"]?: No such file or directory$"
     r"|^sudo: (?P<d>[^:\s]+): command not found$"
