@@ -56,7 +56,7 @@ steps:
       echo four
 env: {WORD: word}
 checks:
-  - {command: "cat /root/state; cat /root/more >&2; grep -q ok /root/state"}
+  - {command: "cat /root/state; cat /root/more >&2; grep -qx ok /root/state"}
 """
 STEP = 12
 
