@@ -12,7 +12,7 @@ import pytest
 
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.guests.identity import Identity, assume, new_identity
+from vmlab_tui.guests.identity import NoAgent, assume, assume_by_agent, new_identity
 from vmlab_tui.guests.ssh import ConnectError, Guest, HostKeyError, connect
 
 if TYPE_CHECKING:
@@ -59,38 +59,44 @@ async def again(endpoint: Endpoint) -> Guest:
             return guest
 
 
-async def become(vm: Vm, name: str, notes: tuple[str, ...]) -> tuple[Identity, list[str]]:
-    """Give ``vm`` an identity; it, and what the guest shows of itself then."""
+async def become(host: Host, vm: Vm, name: str, notes: tuple[str, ...], *, agent: bool = False) -> list[str]:
+    """Give ``vm`` an identity; what the guest shows of itself then."""
     identity = new_identity(name)
+    endpoint = replace(vm.endpoint, host_key=identity.host_key.public)
     async with connect(vm.endpoint) as guest:
         (old,) = (await guest.execute("cat /proc/sys/kernel/hostname")).out.decode().split()
-        assert await assume(guest, identity) == notes
-        assert guest.endpoint == replace(vm.endpoint, host_key=identity.host_key.public)
+        if agent:
+            assert await assume_by_agent(host, vm.uuid, identity) == notes
+        else:
+            assert await assume(guest, identity) == notes
+            assert guest.endpoint == endpoint
         one, hosts, clock, _ = parts = await shown(guest)  # over the connection that was there before
     assert one.split() == [name, name, identity.machine_id]
     assert name in hosts.split()
     assert old not in hosts.split()
     assert abs(int(clock) - time.time()) < 2
-    new = await again(guest.endpoint)
+    new = await again(endpoint)
     assert (await new.execute("echo here")).out == b"here\n"
     await new.close()
     with pytest.raises(HostKeyError):
         await Guest(vm.endpoint).open(10)
-    return identity, parts
+    return [identity.machine_id, parts[3]]
 
 
 async def test_tiny_siblings(host: Host, tiny_template: Vm) -> None:
     # nothing there can make the kernel take fresh random numbers at once
     note = ("random numbers: the kernel takes fresh ones within a minute only",)
     async with twins(host, tiny_template) as (one, two):
-        first, _ = await become(one, "one", note)
-        second, _ = await become(two, "two", note)
-    assert first.machine_id != second.machine_id
+        with pytest.raises(NoAgent):
+            await assume_by_agent(host, one.uuid, new_identity("one"))
+        first = await become(host, one, "one", note)
+        second = await become(host, two, "two", note)
+    assert first[0] != second[0]
 
 
-async def test_debian_siblings(host: Host, debian_template: Vm) -> None:
+async def test_debian_siblings_by_ssh_and_by_agent(host: Host, debian_template: Vm) -> None:
     async with twins(host, debian_template) as (one, two):
-        first, seen = await become(one, "one", ())
-        second, other = await become(two, "two", ())
-    assert first.machine_id != second.machine_id
-    assert seen[3] != other[3]
+        first = await become(host, one, "one", ())
+        second = await become(host, two, "two", (), agent=True)
+    assert first[0] != second[0]
+    assert first[1] != second[1]

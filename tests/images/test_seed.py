@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vmlab_tui.base.errors import UsageError
-from vmlab_tui.images.seed import RESERVED, SeedSpec, user_data, write_seed
+from vmlab_tui.base.errors import LabError, UsageError
+from vmlab_tui.images.seed import RESERVED, SeedSpec, meta_data, reseed, user_data, write_seed
 
 SPEC = SeedSpec(
     instance_id="11111111-1111-1111-1111-111111111111",
@@ -79,3 +79,37 @@ def test_values_cannot_leave_their_place() -> None:
     data = json.loads(user_data(replace(SPEC, hostname=evil)).partition("\n")[2])
     assert data["hostname"] == evil
     assert [user["name"] for user in data["users"]] == ["lab"]
+
+
+def test_a_forks_seed_differs_in_name_and_host_key_only(tmp_path: Path) -> None:
+    own = replace(SPEC, hostname="web-2", host_key_private="PRIVATE\n", host_key_public="ssh-ed25519 CCCC")
+    extra = {**SPEC.extra, "fqdn": "web-1.example.org", "hostname": "web-1"}
+    write_seed(tmp_path / "old.iso", replace(SPEC, extra=extra))
+    keys = {"host_key_private": own.host_key_private, "host_key_public": own.host_key_public}
+    for number in (1, 2):  # a fork of a fork too
+        old, new = tmp_path / ("old.iso" if number == 1 else "new1.iso"), tmp_path / f"new{number}.iso"
+        reseed(old, new, hostname=own.hostname, **keys)
+        assert new.stat().st_mode & 0o777 == 0o600
+        raw = new.read_bytes()
+        assert json.dumps(json.loads(meta_data(own))).encode() in raw, "the instance is the same one"
+        assert b"web-1" not in raw
+        assert SPEC.host_key_public.encode() not in raw
+    write_seed(tmp_path / "made.iso", own)
+    assert _user_data(tmp_path / "new2.iso") == _user_data(tmp_path / "made.iso")
+
+
+def _user_data(path: Path) -> object:
+    raw = path.read_bytes()
+    at = raw.index(b"#cloud-config\n")
+    text = raw[at + len(b"#cloud-config\n") :].decode(errors="replace")
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
+@pytest.mark.parametrize("raw", [b"", b"no ISO", b"\0" * 65536])
+def test_a_seed_that_is_none_is_named(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "seed.iso").write_bytes(raw)
+    with pytest.raises(LabError, match=r"seed\.iso"):
+        reseed(
+            tmp_path / "seed.iso", tmp_path / "new.iso", hostname="x", host_key_private="", host_key_public=""
+        )
+    assert not (tmp_path / "new.iso").exists()

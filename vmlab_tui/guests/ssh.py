@@ -75,12 +75,6 @@ class Guest:
     def connected(self) -> bool:
         return self._connection is not None and not self._connection.is_closed()
 
-    @property
-    def server(self) -> str:
-        """What the SSH server calls itself (``SSH-2.0-OpenSSH_9.2p1 ...``); empty without a connection."""
-        connection = self._connection
-        return clean_line(connection.get_extra_info("server_version", "")) if connection else ""
-
     async def open(self, timeout: float | None = None, *, sock: socket.socket | None = None) -> None:
         """Connect and log in unless that is done. ``sock`` is a connected socket to speak over.
 

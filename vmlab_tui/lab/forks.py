@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmlab_tui import __version__
@@ -17,7 +17,7 @@ from vmlab_tui.base.ids import new_mac, new_run_id
 from vmlab_tui.base.paths import Store, write_durably
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.guests.identity import Identity, assume, new_identity
+from vmlab_tui.guests.identity import Identity, become, new_identity
 from vmlab_tui.guests.keys import ensure_user_key, warm_up
 from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.stage import Stage
@@ -251,36 +251,40 @@ class _Work:
     async def _become(
         self, lease: Lease, folder: VmDir, identity: Identity
     ) -> tuple[Endpoint, tuple[str, ...]]:
-        """Log in by the source's pin, and make the guest a machine of its own."""
+        """Make the guest a machine of its own, and see that a command can be run in it."""
         port = lease.port("ssh")
         if port is None:
             raise LabError(f"VM {self.source.lease.name} has no SSH forward, so its forks cannot be entered")
-        pin = vm_dir(self.lab.store, self.source.lease.uuid).known_host
-        old = Endpoint(
+        endpoint = Endpoint(
             host="127.0.0.1",
             port=port,
             user=lease.user,
             key=ensure_user_key(self.lab.store.keys).private,
-            host_key=pin.read_text().strip(),
+            host_key=identity.host_key.public,
             vm=self.name,
         )
+        pin = vm_dir(self.lab.store, self.source.lease.uuid).known_host
+        old = replace(endpoint, host_key=pin.read_text().strip())
+        guest = await self._log_in(old, folder)
+        try:
+            self.on_stage("becoming a machine of its own")
+            limit = self.deadline.part(60)
+            notes = await become(guest, self.host, self.uuid, identity, timeout=limit)
+            keep_pin(folder, guest, old)
+            return guest.endpoint, notes
+        finally:
+            await guest.close()
 
+    async def _log_in(self, endpoint: Endpoint, folder: VmDir) -> Guest:
         def stage(stage: Stage, _detail: str) -> None:
             self.on_stage(f"waiting for SSH: {stage}")
 
         async def alive() -> bool:
             return await self.host.power(self.uuid) in (Power.ON, Power.PAUSED)
 
-        guest = await wait_ready(
-            old, Deadline(self.deadline.part(120)), stage, lambda: _tail(folder.console), alive
+        return await wait_ready(
+            endpoint, Deadline(self.deadline.part(120)), stage, lambda: _tail(folder.console), alive
         )
-        try:
-            self.on_stage("becoming a machine of its own")
-            notes = await assume(guest, identity, timeout=self.deadline.part(60))
-            keep_pin(folder, guest, old)
-            return guest.endpoint, notes
-        finally:
-            await guest.close()
 
 
 def keep_pin(folder: VmDir, guest: Guest, old: Endpoint) -> None:

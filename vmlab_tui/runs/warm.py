@@ -17,7 +17,7 @@ from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.units import size
-from vmlab_tui.guests.identity import Identity, assume
+from vmlab_tui.guests.identity import Identity, become
 from vmlab_tui.guests.keys import HostKey
 from vmlab_tui.guests.ssh import Guest, HostKeyError
 from vmlab_tui.guests.waiting import wait_ready
@@ -160,7 +160,8 @@ async def enter(run: RunContext, deadline: Deadline) -> Guest | None:
     key = HostKey(run.vm.host_key.read_text(), run.vm.known_host.read_text().strip())
     identity = Identity(hostname=run.plan.vm.name, host_key=key, machine_id=secrets.token_hex(16))
     run.stage("identity", "host name, host key, machine id, clock")
-    for problem in await assume(guest, identity, timeout=deadline.part(60)):
+    uuid = run.plan.vm.uuid
+    for problem in await become(guest, run.host, uuid, identity, timeout=deadline.part(60)):
         run.note(f"the guest keeps what it had of where it started: {problem}", level="warn")
     keep_pin(run.vm, guest, old)
     point(IDENTITY_SET)

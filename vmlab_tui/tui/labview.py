@@ -166,7 +166,10 @@ def _vm(vm: VmEntry) -> Iterator[tuple[str, str]]:
         if port.name != "ssh":
             yield port.name, f"127.0.0.1:{port.host_port} -> {port.guest_port}"
     if lease:
-        yield "run", f"{lease.run_id} ({lease.profile})"
+        if was := lease.forked_from:
+            yield "fork of", f"{was.name}@{was.snapshot}"
+        else:
+            yield "run", f"{lease.run_id} ({lease.profile})"
         yield "lease", f"{lease.owner}, {lease_of(vm)}"
     else:
         yield "owner", f"made by the lab in {vm.other_lab}" if vm.other_lab else "foreign: no vmlab lease"

@@ -166,9 +166,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
         from vmlab_tui.lab.forks import MARKED
         from vmlab_tui.lab.vmverbs import FORK_POINT, Change
 
-        known = {one.name for one in vm.domain.snapshots} if vm.domain else set()
-        base = datetime.now().strftime(f"{FORK_POINT}%H%M%S")
-        name = next(one for one in (base, *(f"{base}-{at}" for at in range(2, 100))) if one not in known)
+        name = datetime.now().strftime(f"{FORK_POINT}%H%M%S-") + secrets.token_hex(1)
         ctx.front.status(f"{label(vm)}: marking this moment")
         about = "where vmlab fork started from; it may be deleted when no fork is being made"
         await change(ctx, host, args, vm, Change(do="snapshot", name=name, description=about))
@@ -263,8 +261,10 @@ def _names(args: Args, vm: VmEntry, count: int, taken: set[str]) -> list[str]:
     """Free names for so many forks. Raises UsageError."""
     asked = args.optional("name")
     if asked is None:
-        stem = vm.name[:50]
-        return [f"{stem}-fork-{secrets.token_hex(2)}{at or ''}" for at in range(count)]
+        found: set[str] = set()
+        while len(found) < count:
+            found |= {f"{vm.name[:50]}-fork-{secrets.token_hex(2)}"} - taken
+        return sorted(found)
     names = [asked] if count == 1 else [f"{asked}-{at}" for at in range(1, count + 1)]
     for name in names:
         if not is_name(name):

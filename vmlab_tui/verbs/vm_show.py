@@ -61,6 +61,7 @@ class Show(Verb):
             "mac": lease.mac if lease else None,
             "network": lease.network if lease else None,
             "run_status": status or None,
+            "forked_from": lease.forked_from.model_dump() if lease and lease.forked_from else None,
             "folder": str(folder) if folder else None,
             "firmware": domain.firmware if domain else None,
             "persistent": domain.persistent if domain else None,
@@ -73,8 +74,13 @@ class Show(Verb):
         rows = [("power", vm.power), ("uuid", vm.uuid)]
         if lease:
             time = f"{left(lease.expires)} (until {local(lease.expires)})" if lease.expires else "its run's"
+            if was := lease.forked_from:
+                rows.append(("fork of", clean_line(f"{was.name}@{was.snapshot}", 120)))
+            else:
+                rows.append(
+                    ("run", f"{lease.run_id}{f', {status}' if status else ', its directory is gone'}")
+                )
             rows += [
-                ("run", f"{lease.run_id}{f', {status}' if status else ', its directory is gone'}"),
                 ("profile", f"{clean_line(lease.profile, 60)} on image {clean_line(lease.image, 60)}"),
                 ("lease", f"{time}, of {clean_line(lease.owner, 60)}"),
                 ("ssh", vm.address or "-"),
