@@ -14,6 +14,7 @@ from vmlab_tui.runs.diagnosis.finding import Weight
 from vmlab_tui.runs.diagnosis.rules import RULES, judge
 
 MACHINE = {
+    "cloud-init": "cloud-init",
     "out-of-memory": "out-of-memory",
     "ssh-key-refused": "ssh-key-refused",
     "guest-hung": "guest-hung",

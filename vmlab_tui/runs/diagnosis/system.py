@@ -215,30 +215,39 @@ def unit_failed(e: Evidence) -> Finding | None:
     """A systemd unit does not run."""
     found = [(unit, _spoken_of(e, unit)) for unit in units(e)]
     found.sort(key=lambda one: not one[1])
-    if found:
-        unit, words = found[0]
-        others = [f"also failed: {other.name}" for other, _ in found[1:]]
-        how = f": {unit.result}" if unit.result not in ("", "success") else ""
-        how += f", status {unit.status}" if unit.status not in ("", "0") else ""
-        return Finding.of(
-            "unit-failed",
-            f"{unit.name} failed{how}",
-            [*words, *(f"journal: {line}" for line in unit.log[-6:]), *others],
-            [f"in the guest: systemctl status {unit.short}; journalctl -u {unit.short}"],
-            weight=Weight.SAID if words else now(e),
-        )
-    if jobs := said(e, _JOB, 6):
-        absent = any(words in jobs[-1].string for words in ("not found", "does not exist", "no such unit"))
-        short = jobs[-1]["a"] or jobs[-1]["b"]
-        name = short + ".service" * ("." not in short)
-        return Finding.of(
-            "unit-failed",
-            f"there is no unit {name}" if absent else f"{name} failed",
-            lines_of(jobs),
-            [f"in the guest: journalctl -u {short}"],
-            weight=Weight.SAID,
-        )
-    return None
+    jobs = said(e, _JOB, 6)
+    if jobs and not (found and found[0][1]):
+        return _job_failed(jobs)
+    if not found:
+        return None
+    unit, words = found[0]
+    how = f": {unit.result}" if unit.result not in ("", "success") else ""
+    how += f", status {unit.status}" if unit.status not in ("", "0") else ""
+    return Finding.of(
+        "unit-failed",
+        f"{unit.name} failed{how}",
+        [
+            *words,
+            *(f"journal: {line}" for line in unit.log[-6:]),
+            *(f"also failed: {other.name}" for other, _ in found[1:]),
+        ],
+        [f"in the guest: systemctl status {unit.short}; journalctl -u {unit.short}"],
+        weight=Weight.SAID if words else now(e),
+    )
+
+
+def _job_failed(jobs: list[re.Match[str]]) -> Finding:
+    """What systemctl has said of a unit that cannot be looked at, or does not exist."""
+    absent = any(words in jobs[-1].string for words in ("not found", "does not exist", "no such unit"))
+    short = jobs[-1]["a"] or jobs[-1]["b"]
+    name = short + ".service" * ("." not in short)
+    return Finding.of(
+        "unit-failed",
+        f"there is no unit {name}" if absent else f"{name} failed",
+        lines_of(jobs),
+        [f"in the guest: journalctl -u {short}"],
+        weight=Weight.SAID,
+    )
 
 
 @dataclass(frozen=True)
@@ -300,13 +309,11 @@ def cloud_init(e: Evidence) -> Finding | None:
     words = list(e.step.lines[-6:]) if e.step and its_step else []
     if not errors and not (its_step and words):
         return None
-    log = [
-        line for line in e.lines("cloud-init-log") if re.search(r"ERROR|Traceback|failed|: error", line, re.I)
-    ]
+    log = [line for line in e.lines("cloud-init-log") if not line.startswith(("ci-info", "Cloud-init v."))]
     return Finding.of(
         "cloud-init",
         f"cloud-init failed: {(errors or words)[0]}",
-        [*errors[1:3], *(words if not errors else []), *log[-4:]],
+        [*errors[1:3], *(words if not errors else []), *log[-5:]],
         ["in the guest: cloud-init schema --system; less /var/log/cloud-init-output.log"],
         weight=Weight.SAID if its_step else now(e),
     )
