@@ -61,12 +61,12 @@ def journal(store: Store, run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (store.run(run) / "journal.jsonl").read_text().splitlines()]
 
 
-async def until(store: Store, run: str, *states: str, at: int | None = None) -> Any:
-    """What is shown of the run as soon as it is in one of these states, at that step."""
+async def until(store: Store, run: str, *states: str, at: int | None = None, since: int = 0) -> Any:
+    """What is shown of the run as soon as it is in one of these states, at that step, after that event."""
     async with asyncio.timeout(120):
         while True:
             shown = await show(store, run)
-            if shown["status"] in states and at in (None, shown["step"]):
+            if shown["status"] in states and at in (None, shown["step"]) and shown["seq"] > since:
                 return shown
             assert shown["status"] not in ("passed", "failed", "error", "ended"), shown
             await asyncio.sleep(0.1)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from vmlab_tui.base.paths import Store
+from vmlab_tui.guests.stage import SHORT, Stage
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.images.store import get_image, image_file, list_images, sha256_of, unreferenced
 
@@ -77,7 +78,7 @@ async def test_booted_then_published(lab_store: Store, tiny_built: tuple[Store, 
     assert image.proven
     assert image.digest == sha256_of(image_file(lab_store, image)) == sha256_of(disk)
     assert image_file(lab_store, image).stat().st_mode & 0o777 == 0o444
-    assert "boot: authenticated" in done.stdout
+    assert f"boot: {SHORT[Stage.AUTHENTICATED]}" in done.stdout
     assert image.phases.keys() >= {"packages", "until SSH", "proof", "total"}
     assert not [path for path in (lab_store.images / ".staging").iterdir() if path.is_dir()]
     assert await proofs(host, lab_store) == []
