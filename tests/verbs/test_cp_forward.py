@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -159,7 +159,8 @@ async def test_ports_are_led_through(lab: Store, gnu: Bed) -> None:
 
         big = b"abc" * 300_000
         assert await asyncio.gather(*(say(here[port], big) for _ in range(3))) == [big.upper()] * 3
-        assert await say(here[closed], b"x") == b""
+        with suppress(OSError):  # closed at once: what has been sent by then may be answered by a reset
+            assert await say(here[closed], b"x") == b""
         gnu.cut()
         assert await say(here[port], b"again") == b"AGAIN"
         said = [(await process.stderr.readline()).decode() for _ in range(6)]
