@@ -50,7 +50,7 @@ steps:
 checks:
   - {service: shop, component: web}
   - {port: 80, component: web, within: 30s}
-on_fail: keep
+on_fail: pause
 """
 SERVICE = """\
 [Unit]
@@ -179,7 +179,12 @@ async def failed(shooting: Shooting) -> None:
     await new_run(shooting, "shop")
     await shooting.shoot("new-run")
     await shooting.press("enter", sees="Run shop-", seconds=30)
-    await shooting.sees("FAILED", 200)
+    await shooting.sees("PAUSED", 200)
+    await shooting.shoot("run-paused")
+    await shooting.size(NARROW)
+    await shooting.shoot("run-paused-80x24")
+    await shooting.size(WIDE)
+    await shooting.press("k", sees="FAILED", seconds=60)
     await shooting.shoot("run-failed")
     await shooting.press("question_mark")
     await shooting.shoot("keys")
@@ -197,7 +202,7 @@ async def lab(shooting: Shooting) -> None:
     Path("router.xml").write_text(FOREIGN)
     await asyncio.to_thread(subprocess.run, [*virsh, "define", "router.xml"], check=True, capture_output=True)
     await shooting.press("1", sees="router")
-    await shooting.press("home", "down", sees="shop-")
+    await shooting.press("home", "down", "down", sees="shop-")  # below the image's template
     await shooting.press("m", sees="snapshot create")
     await shooting.type("before-the-fix")
     await shooting.press("ctrl+s")
@@ -211,6 +216,9 @@ async def lab(shooting: Shooting) -> None:
     await shooting.shoot("palette")
     await shooting.press("escape", "3", sees="debian-12")
     await shooting.shoot("images")
+    await shooting.press("4", sees="[4 Clean-up]")
+    await asyncio.sleep(3)
+    await shooting.shoot("clean-up")
     await shooting.press("1")
     await shooting.size(NARROW)
     await shooting.shoot("lab-80x24")
