@@ -61,7 +61,19 @@ set -- /sys/bus/acpi/drivers/vmgenid/*:*
 read -r old </proc/sys/kernel/hostname
 put /proc/sys/kernel/hostname "$name"
 put /etc/hostname "$name$nl"
-if [ -e /var/lib/cloud/data/previous-hostname ]; then put /var/lib/cloud/data/previous-hostname "$name"; fi
+cloud=/var/lib/cloud/instance/cloud-config.txt
+if [ -e $cloud ]; then  # at a boot, cloud-init believes what it remembers before it looks at the seed
+  text=
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      "hostname: "*) line="hostname: $name" ;;
+      "fqdn: "*) line="fqdn: $name" ;;
+    esac
+    text=$text$line$nl
+  done <$cloud
+  put $cloud "$text"
+  put /var/lib/cloud/data/set-hostname "{\"fqdn\": \"$name\", \"hostname\": \"$name\"}"
+fi
 text= named=
 while IFS= read -r line || [ -n "$line" ]; do
   case $line in
