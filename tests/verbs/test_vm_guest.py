@@ -77,9 +77,12 @@ async def test_a_vm_from_its_live_run_to_its_end(
     # paused after the failure: now one may go back, and the guest is where it was
     await ok(lab_store, "ssh", run, "--", "sudo", "touch", "/root/go")
     await until(lab_store, run, '"kind":"paused"')
-    await ok(lab_store, "snapshot", "revert", name, "mid", "--yes")
+    went = (await ok(lab_store, "snapshot", "revert", name, "mid", "--yes", "--json")).data
+    assert (went["power"], went["clock"]) == ("on", None), "what the worker says of it arrives"
+    notes = [note["text"] for note in (await ok(lab_store, "runs", "show", run, "--json")).data["notes"]]
+    assert any(went["safety"] in text for text in notes)
     assert (await vmlab(lab_store, "ssh", run, "--", "sudo", "test", "-e", "/root/go")).status == 1
-    await ok(lab_store, "snapshot", "delete", name, "mid", "--yes")
+    assert (await ok(lab_store, "snapshot", "delete", name, "mid", "--yes", "--json")).data["freed"] > 0
     await ok(lab_store, "runs", "end", run, "--keep")
 
     # a kept VM whose run is over: nobody but us works on it
@@ -94,7 +97,9 @@ async def test_a_vm_from_its_live_run_to_its_end(
     await ok(lab_store, "ssh", run, "--", "true")
     await ok(lab_store, "reboot", "--reset", name, "--yes")
     listed = (await ok(lab_store, "snapshot", "list", name, "--json")).data["snapshots"]
-    assert [one["name"] for one in listed] == ["clean-boot", made["name"]]
+    safeties = [went["safety"], back["safety"]]
+    assert [one["name"] for one in listed if one["name"] not in safeties] == ["clean-boot", made["name"]]
+    assert len(listed) == 4
     both = await vmlab(lab_store, "delete", name, "nobody", "--yes", "--json")
     assert both.status == 2
     assert [one["ok"] for one in json.loads(both.out)["vms"]] == [True, False]
