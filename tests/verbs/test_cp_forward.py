@@ -129,7 +129,7 @@ async def forwarding(lab: Store, *words: str) -> AsyncIterator[asyncio.subproces
     try:
         yield process
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()
