@@ -111,7 +111,7 @@ def _uuids(connection: Any, flag: int) -> frozenset[str]:
     return frozenset(domain.UUIDString() for domain in connection.listAllDomains(flag))
 
 
-def external_files(root: ET.Element) -> tuple[Path, ...]:
+def _external_files(root: ET.Element) -> tuple[Path, ...]:
     """The files that an external snapshot lies in, by its XML; none for an internal one."""
     parts = [*root.findall("memory"), *root.iterfind("disks/disk")]
     found: list[Path] = []
@@ -123,12 +123,13 @@ def external_files(root: ET.Element) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _read_snapshot(root: ET.Element, current: str | None) -> Snapshot:
+def read_snapshot(root: ET.Element, current: str | None = None) -> Snapshot:
+    """A snapshot from its XML; ``current``: the name of the one that is."""
     memory = root.find("memory")
     # libvirt of old writes no <memory> for an internal snapshot of a running VM: then the state tells
     state, name = root.findtext("state", ""), root.findtext("name", "")
     kind = memory.get("snapshot", "no") if memory is not None else "internal" if state == "running" else "no"
-    files = external_files(root)
+    files = _external_files(root)
     return Snapshot(
         name=name,
         parent=root.findtext("parent/name"),
@@ -147,7 +148,7 @@ def _read_snapshots(domain: Any) -> tuple[tuple[Snapshot, ...], tuple[Path, ...]
     if not roots:
         return (), ()
     current = domain.snapshotCurrent().getName() if domain.hasCurrentSnapshot() else None
-    found = [_read_snapshot(root, current) for root in roots]
+    found = [read_snapshot(root, current) for root in roots]
     found.sort(key=lambda one: (one.created, one.name))
     return tuple(found), tuple(path for root in roots for path in files_of(root))
 

@@ -26,8 +26,8 @@ from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.ids import is_name
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.connection import shown
-from vmlab_tui.hosts.domains import POWER, external_files, read_power
-from vmlab_tui.hosts.model import Power, Then
+from vmlab_tui.hosts.domains import read_power, read_snapshot, version
+from vmlab_tui.hosts.model import Power, Snapshot, Then
 from vmlab_tui.hosts.starting import start_qemu
 from vmlab_tui.hosts.xml import parse
 
@@ -56,22 +56,18 @@ class _NotLoaded(LabError):
 # -- what may be done ----------------------------------------------------------------------------
 
 
-def _version(number: int) -> tuple[str, bool]:
-    found = number // 1_000_000, number // 1000 % 1000, number % 1000
-    return ".".join(map(str, found)), found >= EXTERNAL
-
-
 def why_not_back(domain: Any, name: str) -> str:
     """Why going back to a snapshot would do harm or cannot be; empty where nothing is known against it."""
     root = parse(domain.snapshotLookupByName(name).getXMLDesc())
-    if why := _external(domain, root, "go back to"):
+    seen = read_snapshot(root)
+    if why := _external(domain, seen, "go back to"):
         return why
     if domain.hasManagedSaveImage(0):
         return (
             "it is off with its memory saved (virsh managedsave), which its next start would put on top: "
             "start it first, or drop that memory with virsh managedsave-remove"
         )
-    if external_files(root):
+    if seen.external:
         return ""
     then, now = _disks(root.find("domain")), _disks(parse(domain.XMLDesc(0)))
     for target, path in then.items():
@@ -85,18 +81,18 @@ def why_not_back(domain: Any, name: str) -> str:
 
 def why_not_delete(domain: Any, name: str) -> str:
     """Why deleting a snapshot would do harm; empty where nothing is known against it."""
-    return _external(domain, parse(domain.snapshotLookupByName(name).getXMLDesc()), "delete")
+    root = parse(domain.snapshotLookupByName(name).getXMLDesc())
+    return _external(domain, read_snapshot(root), "delete")
 
 
-def _external(domain: Any, root: ET.Element, what: str) -> str:
-    files = external_files(root)
-    here, able = _version(domain.connect().getLibVersion())
-    if not files or able:
+def _external(domain: Any, seen: Snapshot, what: str) -> str:
+    here = version(domain.connect().getLibVersion())
+    if not seen.external or here >= EXTERNAL:
         return ""
-    names = ", ".join(clean_line(str(path), 200) for path in files[:3])
+    names = ", ".join(clean_line(str(path), 200) for path in seen.files[:3])
     return (
         f"the snapshot is external, in files of its own ({names}), "
-        f"and libvirt {here} cannot {what} such ones safely (10.0 can)"
+        f"and libvirt {'.'.join(map(str, here))} cannot {what} such ones safely (10.0 can)"
     )
 
 
@@ -117,21 +113,21 @@ def go_back(domain: Any, name: str, then: Then | None, *, force: bool, command: 
     """See Host.revert; whether it was done in place."""
     snapshot = domain.snapshotLookupByName(name)
     root = parse(snapshot.getXMLDesc(_SECURE))
-    was = root.findtext("state", "")
-    if not force and is_name(name) and _same_machine(domain, root):
+    seen = read_snapshot(root)
+    if not force and is_name(name) and _same_machine(domain, root, seen):
+        as_it_was = Then.PAUSED if seen.power is Power.PAUSED else Then.RUNNING
         try:
-            _in_place(domain, name, root, then or (Then.PAUSED if was == "paused" else Then.RUNNING), command)
+            _in_place(domain, name, root, then or as_it_was, command)
         except _NotLoaded:
             pass  # another QEMU may be able to; if not, its reason is the better one
         else:
             return True
     flags, options = 0, []
-    memory = was in ("running", "paused", "blocked")
     if then is Then.RUNNING:
         flags, options = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING, ["--running"]
-    elif then is Then.PAUSED or (then is Then.OFF and memory):
+    elif then is Then.PAUSED or (then is Then.OFF and seen.memory):
         flags, options = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED, ["--paused"]
-    if force or (flags and not memory):
+    if force or (flags and not seen.memory):
         # libvirt warns that a guest which runs would get a new QEMU; that is what was asked for
         flags, options = flags | libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE, [*options, "--force"]
     with command("snapshot-revert", shown(domain), name, *options):
@@ -205,12 +201,11 @@ _OF_THE_PROCESS = {
 """Attributes that only a running QEMU has."""
 
 
-def _same_machine(domain: Any, root: ET.Element) -> bool:
+def _same_machine(domain: Any, root: ET.Element, seen: Snapshot) -> bool:
     """Whether the QEMU that runs is the machine whose memory the snapshot holds, as far as libvirt knows."""
-    memory = root.find("memory")
-    if memory is None or memory.get("snapshot") != "internal" or external_files(root):
+    if not seen.memory or seen.external:
         return False
-    if domain.connect().getType() != "QEMU" or POWER.get(domain.state()[0]) not in (Power.ON, Power.PAUSED):
+    if domain.connect().getType() != "QEMU" or read_power(domain) not in (Power.ON, Power.PAUSED):
         return False
     live = root.find("domain")
     if live is None or live.get("type") not in IN_PLACE:
