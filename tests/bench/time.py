@@ -17,9 +17,11 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from tests.bench import time_fork
 from tests.bench.figures import Figure, condition, show
 from tests.support import lab as support
 from vmlab_tui.base.paths import Store
+from vmlab_tui.lab.context import Lab
 
 PROFILE = """\
 schema: 1
@@ -175,6 +177,8 @@ def main() -> int:
         if options.only in (None, "revert"):
             for memory in ("1GiB", "4GiB"):
                 figures += reverts(store, options.rounds, memory)
+        if options.only in (None, "fork"):
+            figures += time_fork.measure(Lab(support.URI, store), options.rounds)
     finally:
         asyncio.run(support.sweep(store))
         shutil.rmtree(store.root)

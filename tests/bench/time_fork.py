@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.figures import Figure, show
+from tests.bench.figures import Figure, condition, show
 from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
 from vmlab_tui.lab.context import Lab, open_lab
 from vmlab_tui.lab.leases import read_lease
@@ -38,7 +37,6 @@ vm: {cpus: 2, memory: 1GiB, disk: 8GiB, network: isolated}
 on_pass: keep
 on_fail: destroy
 """
-_VMLAB = [sys.executable, "-m", "vmlab_tui"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,11 @@ class Times:
     last: float
 
 
+def _vmlab(lab: Lab, *words: str | Path) -> list[str | Path]:
+    where: list[str | Path] = ["--connect", lab.uri, "--store", lab.store.root]
+    return [sys.executable, "-m", "vmlab_tui", *where, *words]
+
+
 @contextmanager
 def source(lab: Lab) -> Iterator[str]:
     """A VM to fork, off; its uuid. Deleted afterwards."""
@@ -56,13 +59,13 @@ def source(lab: Lab) -> Iterator[str]:
         profile = Path(folder, "profile.yaml")
         profile.write_text(_PROFILE)
         known = set(lab.store.vms.iterdir()) if lab.store.vms.is_dir() else set()
-        subprocess.run([*_VMLAB, "run", profile], check=True, stdout=sys.stderr, timeout=900)
+        subprocess.run(_vmlab(lab, "run", profile), check=True, stdout=sys.stderr, timeout=900)
     (made,) = set(lab.store.vms.iterdir()) - known
     try:
-        subprocess.run([*_VMLAB, "off", made.name, "--yes"], check=True, stdout=sys.stderr)
+        subprocess.run(_vmlab(lab, "off", made.name, "--yes"), check=True, stdout=sys.stderr)
         yield made.name
     finally:
-        subprocess.run([*_VMLAB, "delete", made.name, "--yes"], check=True, stdout=sys.stderr)
+        subprocess.run(_vmlab(lab, "delete", made.name, "--yes"), check=True, stdout=sys.stderr)
 
 
 def by_hand(lab: Lab, uuid: str, count: int) -> Times:
@@ -97,9 +100,8 @@ def by_vmlab(lab: Lab, uuid: str, count: int) -> tuple[Times, float]:
     known = set(lab.store.vms.iterdir())
     started = time.monotonic()
     seconds: list[float] = []
-    with subprocess.Popen(
-        [*_VMLAB, "fork", f"{uuid}@{SNAPSHOT}", "--count", str(count)], stdout=subprocess.PIPE, text=True
-    ) as process:
+    words = _vmlab(lab, "fork", f"{uuid}@{SNAPSHOT}", "--count", str(count))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if " is ready after " in line:
@@ -110,7 +112,7 @@ def by_vmlab(lab: Lab, uuid: str, count: int) -> tuple[Times, float]:
             sys.exit(f"vmlab fork: exit {process.returncode}, {len(seconds)} of {count} forks")
         return Times(seconds[0], seconds[-1]), _ssh_true(lab, made[0])
     finally:
-        subprocess.run([*_VMLAB, "delete", *made, "--yes"], check=True, capture_output=True, timeout=300)
+        subprocess.run(_vmlab(lab, "delete", *made, "--yes"), check=True, capture_output=True, timeout=300)
 
 
 def _ssh_true(lab: Lab, uuid: str) -> float:
@@ -121,9 +123,8 @@ def _ssh_true(lab: Lab, uuid: str) -> float:
     return time.monotonic() - started
 
 
-def measure(rounds: int, counts: tuple[int, ...] = COUNTS) -> list[Figure]:
+def measure(lab: Lab, rounds: int, counts: tuple[int, ...] = COUNTS) -> list[Figure]:
     """Forks by vmlab and by hand in turn; needs the image debian-12 in the lab's store."""
-    lab = open_lab()
     ours: dict[int, list[Times]] = {count: [] for count in counts}
     bare: dict[int, list[Times]] = {count: [] for count in counts}
     ssh: list[float] = []
@@ -160,8 +161,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (default 3)")
     parser.add_argument("--counts", type=json.loads, default=list(COUNTS), help="as a JSON list")
     options = parser.parse_args()
-    condition = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the beginning"
-    return show("fork", condition, measure(options.rounds, tuple(options.counts)), as_json=options.json)
+    figures = measure(open_lab(), options.rounds, tuple(options.counts))
+    return show("fork", condition(), figures, as_json=options.json)
 
 
 if __name__ == "__main__":

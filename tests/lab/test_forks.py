@@ -7,6 +7,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -222,6 +225,41 @@ async def test_one_that_fails_stops_no_other_and_leaves_nothing(origin: Origin, 
     assert entry["error"].startswith(f"fork {entry['vm']}: fault injected")
     assert await things_of(origin.store, host, entry["uuid"]) == []
     assert [path.name for path in origin.store.vms.iterdir()] == [origin.uuid]
+
+
+async def test_ctrl_c_takes_back_what_is_not_ready(origin: Origin, host: Host) -> None:
+    base = await host.snapshots(origin.uuid)
+    words = ["fork", origin.name, "--count", "2", "--name", "called-off"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "vmlab_tui", *words,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        env={**os.environ, "VMLAB_STORE": str(origin.store.root)},
+    )  # fmt: skip
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        if b"waking up" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, _ = await process.communicate()
+    assert process.returncode == Exit.INTERRUPTED
+    assert out == b""
+    assert [path.name for path in origin.store.vms.iterdir()] == [origin.uuid]
+    assert not [one for one in await host.domains() if one.name.startswith("called-off")]
+    assert await host.snapshots(origin.uuid) == base
+    assert await host.power(origin.uuid) is Power.ON
+
+
+async def test_a_paused_vm_is_forked_and_stays_paused(origin: Origin, host: Host) -> None:
+    await host.suspend(origin.uuid)
+    try:
+        said = await origin.fork(origin.name, "--json")
+        assert said.status == 0, said
+        async with gone_after(origin, host, said) as (made,):
+            assert await host.power(made["uuid"]) is Power.ON
+            assert (await shown(origin.lab, made["uuid"]))[0] == made["vm"]
+        assert await host.power(origin.uuid) is Power.PAUSED
+    finally:
+        await host.resume(origin.uuid)
 
 
 async def test_what_a_fork_takes_is_said_before(origin: Origin, host: Host) -> None:

@@ -67,6 +67,16 @@ async def test_a_snapshot_is_asked_for_and_what_was_typed_survives_a_refusal(lab
         assert "all well" in text(app)
 
 
+async def test_a_fork_asks_for_name_and_number(lab_dir: Path) -> None:
+    async with opened((120, 40)) as (app, pilot):
+        await pilot.press("end", "k")
+        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await pilot.press("3", "tab", *"copy", "ctrl+s")
+        await until(pilot, lambda: "no vmlab lease" in text(app))
+        assert isinstance(app.screen, FormDialog)
+        assert "copy" in text(app)
+
+
 async def test_details_beside_when_wide_and_instead_when_narrow(lab_dir: Path) -> None:
     async with opened((120, 30)) as (app, pilot):
         await pilot.press("end")

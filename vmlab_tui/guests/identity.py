@@ -248,9 +248,12 @@ async def become(
 
     async def either() -> tuple[str, ...]:
         try:
-            return await assume_by_agent(host, uuid, identity, timeout=timeout)
+            notes = await assume_by_agent(host, uuid, identity, timeout=timeout)
         except NoAgent:
-            return await assume(guest, identity, timeout=timeout)
+            notes = None
+        if notes is None or keeps_host_key(notes):  # an agent may be locked in
+            notes = await assume(guest, identity, timeout=timeout)
+        return notes
 
     # a first session takes a guest as long as the rest: it has several CPUs, perhaps
     first = guest.execute("true", user=guest.endpoint.user, timeout=timeout)

@@ -126,6 +126,8 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
             snapshot = wanted or await self._mark(ctx, host, args, vm)
             made: list[Fork] = []
             at_work: set[asyncio.Task[None]] = set()
+            # waking one up takes a host CPU, and then the guest several: so the first is ready early
+            gate = asyncio.Semaphore(max(1, _cpus() // 2))
 
             async def work(entry: VmEntry) -> Done:
                 def stage(text: str) -> None:
@@ -135,7 +137,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
                 at_work.add(cast("asyncio.Task[None]", asyncio.current_task()))
                 fork = await forks.make_fork(
                     ctx.lab, host, source, entry.name, entry.uuid, ttl=_TTL if ttl is None else ttl,
-                    on_stage=stage,
+                    on_stage=stage, gate=gate,
                 )  # fmt: skip
                 made.append(fork)
                 _tell(ctx, fork)
@@ -143,7 +145,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
 
             try:
                 source = await forks.source_of(ctx.lab, host, vm, snapshot)
-                outcome = await each(ctx, self.id, new, (), work, at_once=os.cpu_count() or 2)
+                outcome = await each(ctx, self.id, new, (), work, at_once=_cpus())
                 warnings = await self._settle(ctx, host, made)
             finally:
                 if at_work:  # called off: each takes away what it has made
@@ -190,7 +192,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
 
         from vmlab_tui.lab.forks import settle
 
-        few, warnings = asyncio.Semaphore(os.cpu_count() or 2), []
+        few, warnings = asyncio.Semaphore(_cpus()), []
 
         async def one(fork: Fork) -> None:
             async with few:
@@ -204,6 +206,10 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
         for text in warnings:
             ctx.front.say(f"warning: {text}")
         return warnings
+
+
+def _cpus() -> int:
+    return os.cpu_count() or 2
 
 
 def _count(args: Args) -> int:
@@ -319,9 +325,9 @@ def _tell(ctx: Context, fork: Fork) -> None:
     """Say that a fork can be used, as soon as it can."""
     lease, where = fork.lease, fork.endpoint
     line = f"{lease.name} is ready after {fork.seconds:.1f} s: {where.user}@{where.host}:{where.port}"
-    if ctx.wants_data:
+    if ctx.wants_data or ctx.front.on_terminal:
         ctx.front.say(line)
-    else:
+    else:  # the result, for who reads it as it comes
         ctx.front.write(f"{line}\n")
     for note in fork.notes:
         ctx.front.say(f"  not its own: {clean_line(note)}")
