@@ -33,6 +33,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     people work, so otherwise only processes of this session count.
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in all that is started too
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # and so is this in a shell's background
     os.environ[leftovers.MARK] = secrets.token_hex(8)
     before = leftovers.look()
     yield
