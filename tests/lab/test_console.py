@@ -93,7 +93,6 @@ async def test_several_at_one_console(bench: Any, terminals: list[AtTerminal]) -
     third = Seen(terminals, spec)
     await third.sees("Ctrl-] leaves --")
     os.kill(second.pid, signal.SIGKILL)
-    await asyncio.sleep(0.3)
     await third.types(b"still")
     await third.sees("STILL")
     fourth = Seen(terminals, spec)
@@ -101,7 +100,6 @@ async def test_several_at_one_console(bench: Any, terminals: list[AtTerminal]) -
     await fourth.sees("Ctrl-] leaves --")
     os.kill(third.pid, signal.SIGTERM)
     await third.ends()
-    await asyncio.sleep(0.3)
     await fourth.types(b"end")
     await fourth.sees("END")
     raw = b">HELLOBOTH\x1b[6n\x1b]52;c;A\x07\x1b[31mredLATERSTILLEND"

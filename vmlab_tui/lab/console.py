@@ -1,7 +1,8 @@
 """A VM's serial console at a person's terminal: ``python -m vmlab_tui.lab.console URI UUID LABEL [FOLDER]``.
 
 libvirt admits one client to a console. The first process that comes is that client and lets later ones in
-over a socket in the VM's folder; when it leaves, one of them takes its place. They only write to it: what the
+over a socket in the VM's folder; when it leaves, one of them takes its place. They only write to it, and it
+answers with as many bytes as it has typed, so that nothing is lost that was on its way when it left: what the
 guest says they all read from the console's log, so that nobody misses anything at such a change. A VM without
 a folder of ours has no such log: it is read from the stream, by one process.
 """
@@ -54,20 +55,27 @@ class Wire:
         self._guests: set[asyncio.StreamWriter] = set()
         self._holder: asyncio.StreamWriter | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._pending = bytearray()
+        """Typed and not yet known to have reached the console; the first ``_sent`` bytes are on their way."""
+        self._sent = 0
+        self._typing = asyncio.Lock()
 
     async def attach(self) -> None:
         """Find a way. Raises Busy when a program that is not ours has the console, or what libvirt says."""
         self.lost.clear()
+        self._sent = 0
         if self._folder is None:
             self.stream = await open_stream(self._uri, self._uuid, force=self._force, timeout=15)
             return
         for _ in range(200):
             if self._hold():
                 await self._serve()
+                await self._send()
                 return
             with contextlib.suppress(OSError), short_path(self._folder, SOCKET) as path:
                 reader, self._holder = await asyncio.open_unix_connection(path)
                 self._tasks.append(asyncio.create_task(self._until_gone(reader)))
+                await self._send()
                 return
             await asyncio.sleep(0.05)
         raise LabError(
@@ -102,8 +110,10 @@ class Wire:
     async def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._guests.add(writer)
         try:
-            while data := await reader.read(_CHUNK):
-                await self.write(data)
+            while (data := await reader.read(_CHUNK)) and self.stream is not None:
+                await self.stream.write(data)
+                writer.write(bytes(len(data)))
+                await writer.drain()
         except (LabError, OSError):
             pass
         finally:
@@ -118,19 +128,30 @@ class Wire:
 
     async def _until_gone(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(OSError):
-            await reader.read(1)
+            while typed := await reader.read(_CHUNK):
+                del self._pending[: len(typed)]
+                self._sent -= len(typed)
         self.lost.set()
 
     async def write(self, data: bytes) -> None:
-        """Type ``data``; what cannot be typed because the way is just being lost is lost."""
-        try:
-            if self.stream is not None:
-                await self.stream.write(data)
-            elif self._holder is not None:
-                self._holder.write(data)
-                await self._holder.drain()
-        except (LabError, OSError):
-            self.lost.set()
+        """Type ``data``; what a way that is just being lost does not take is typed by the next one."""
+        self._pending += data
+        if not self.lost.is_set():
+            await self._send()
+
+    async def _send(self) -> None:
+        async with self._typing:
+            data = bytes(self._pending[self._sent :])
+            try:
+                if self.stream is not None:
+                    await self.stream.write(data)
+                    del self._pending[: len(data)]
+                elif self._holder is not None:
+                    self._sent += len(data)
+                    self._holder.write(data)
+                    await self._holder.drain()
+            except (LabError, OSError):
+                self.lost.set()
 
     async def detach(self) -> None:
         """Leave it to others."""
