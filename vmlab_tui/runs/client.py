@@ -178,7 +178,7 @@ async def owned(host: Host, view: RunView) -> list[Thing]:
 
 
 async def resume(lab: Lab, ref: str, secrets: Mapping[str, str]) -> str:
-    """Put a new worker on an interrupted run; returns the run's id.
+    """Put a new worker on an interrupted run; returns the run's id once the worker has said that it is there.
 
     Raises UsageError when it has ended, Locked when it has a worker, Refused when secrets are missing.
     """
@@ -195,6 +195,12 @@ async def resume(lab: Lab, ref: str, secrets: Mapping[str, str]) -> str:
             hint="pass them with " + " ".join(f"--env {name}" for name in missing),
         )
     _put_on(SpareWorker(), view.folder, {name: secrets[name] for name in view.plan.secret_names})
+    # until then the run looks as the dead one left it, a pause included that nobody is in any more
+    limit = time.monotonic() + _LAST_WORD
+    while load_state(view.folder).seq <= view.state.seq and is_locked(view.folder / LOCK):
+        if time.monotonic() > limit:
+            break
+        await asyncio.sleep(_POLL)
     return view.run_id
 
 
