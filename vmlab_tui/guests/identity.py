@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from vmlab_tui.base.errors import DeadlineError, LabError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.guests.keys import HostKey, new_host_key
 from vmlab_tui.guests.ssh import Guest
+from vmlab_tui.hosts.agentexec import agent_exec
 from vmlab_tui.hosts.host import Host
 
 
@@ -141,7 +141,6 @@ wait
 echo done
 sync </dev/null >/dev/null 2>&1 &
 """
-_POLL = 0.05
 _NO_AGENT = 5.0
 
 
@@ -214,28 +213,15 @@ async def assume_by_agent(
     Raises NoAgent where there is none, or one that may not run programs: then nothing has been done.
     """
     deadline = Deadline(timeout)
-    data = base64.b64encode(_lines(identity) + _now()).decode()
-    arguments: dict[str, JsonValue] = {
-        "path": "/bin/sh",
-        "arg": ["-c", _SCRIPT],
-        "input_data": data,
-        "capture_output": True,
-    }
     try:
         known = await host.agent(uuid, "guest-info", timeout=deadline.part(_NO_AGENT))
     except LabError as error:
         raise NoAgent(error.message, hint=error.hint) from error
     if not _may_run(known):
         raise NoAgent(f"{uuid}: its guest agent may not run programs")
-    began = await host.agent(uuid, "guest-exec", timeout=deadline.part(10), **arguments)
-    pid = began.get("pid") if isinstance(began, dict) else None
-    while True:
-        now = await host.agent(uuid, "guest-exec-status", timeout=max(1.0, deadline.part(10)), pid=pid)
-        if isinstance(now, dict) and now.get("exited"):
-            out, err = (_decoded(now.get(one)) for one in ("out-data", "err-data"))
-            return _notes(uuid, out.splitlines(), err, "see what its guest agent says: journalctl")
-        deadline.check(f"{uuid}: an identity of its own")
-        await asyncio.sleep(_POLL)
+    argv = ["/bin/sh", "-c", _SCRIPT]
+    ran = await agent_exec(host, uuid, argv, deadline, data=_lines(identity) + _now())
+    return _notes(uuid, ran.out.splitlines(), ran.err, "see what its guest agent says: journalctl")
 
 
 async def become(
@@ -268,10 +254,3 @@ def _may_run(known: JsonValue) -> bool:
     return isinstance(commands, list) and any(
         isinstance(one, dict) and one.get("name") == "guest-exec" and one.get("enabled") for one in commands
     )
-
-
-def _decoded(data: JsonValue) -> bytes:
-    try:
-        return base64.b64decode(str(data or ""))
-    except ValueError:  # a guest may say anything
-        return b""

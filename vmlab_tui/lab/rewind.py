@@ -18,7 +18,7 @@ from vmlab_tui.base.paths import used_bytes
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.hosts.agentexec import run_by_agent
+from vmlab_tui.hosts.agentexec import agent_exec
 from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot, Then
@@ -196,8 +196,10 @@ async def set_clock(host: Host, uuid: str, endpoint: Endpoint | None) -> str:
     """Set a running guest's clock to now, by its agent, else over SSH. Empty if done, else why not."""
     try:
         # not guest-set-time: it also writes the hardware clock, which is right, and takes a second for it
-        if await run_by_agent(host, uuid, _date(), Deadline(_AGENT)):
-            return ""
+        deadline = Deadline(_AGENT)
+        for now in _times():
+            if (await agent_exec(host, uuid, ["date", "-u", "-s", now], deadline)).status == 0:
+                return ""
     except LabError:
         pass  # no agent, or one that may not
     if endpoint is None:
@@ -206,16 +208,17 @@ async def set_clock(host: Host, uuid: str, endpoint: Endpoint | None) -> str:
 
     try:
         async with connect(endpoint, timeout=_SSH) as guest:
-            done = await guest.execute(_date(), timeout=_SSH)
+            set_it = " 2>/dev/null || ".join(f"date -u -s {now}" for now in _times())
+            done = await guest.execute(set_it, timeout=_SSH)
     except LabError as error:
         return f"neither an agent nor SSH answers ({clean_line(error.message, 200)})"
     return "" if done.status == 0 else f"date said: {clean_line(done.err.decode(errors='replace'), 200)}"
 
 
-def _date() -> str:
-    """Sets the clock and prints it; some know no parts of a second."""
+def _times() -> tuple[str, str]:
+    """Now, as ``date -s`` takes it; some know no parts of a second."""
     now = time.time()
-    return f"date -u -s @{now:.2f} 2>/dev/null || date -u -s @{now:.0f}"
+    return f"@{now:.2f}", f"@{now:.0f}"
 
 
 # -- deleting ------------------------------------------------------------------------------------
