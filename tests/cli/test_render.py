@@ -80,7 +80,7 @@ def test_lines_are_one_an_event_with_the_time_since_the_start() -> None:
         "   1.0s on image tiny, tcg",
         "   3.0s 01 preflight: ok in 0.1s",
         "   4.0s 07 ssh ...",
-        "   6.0s 07 ssh: banner: evil [red]",
+        "   6.0s 07 ssh: SSH answers, logging in: evil [red]",
         "   8.0s 07 ssh: 1.0M of 4.0M",
         "  10.0s 07 ssh: FAILED in 41.2s, evil [red]",
         "  11.0s warning: careful evil [red]",

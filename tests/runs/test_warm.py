@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,61 @@ async def test_after_an_edit_only_what_changed_is_done_again(lab_store: Store, p
     assert (await after(STEPS.replace("test -e /root/fixed", "true")))[0] == SECOND
     await end(lab_store, evidence, run)
     assert (await after())[0] == boot
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One kind of change to a profile, which steps a run of it takes over, and what its log has then."""
+
+    kind: str
+    old: str
+    new: str
+    reused: tuple[str, ...]
+    log: str
+    words: tuple[str, ...] = ()
+
+
+EDITS = (
+    Edit("script", "echo two", "echo 2", ("first", "files"), "one 2 a"),
+    Edit("variable", "WORD: one", "WORD: 1", (), "1 two a"),
+    Edit("secret", "steps:", "secret: [KEY]\nsteps:", (), "one two a", ("--env", "KEY")),
+    Edit("file", "./files", "./others", ("first",), "one two b"),
+    Edit(
+        "added",
+        "  - {name: third",
+        "  - {name: more, run: 'echo 3 >> /root/log'}\n  - {name: third",
+        ("first", "files", "second"),
+        "one two a 3",
+    ),
+    Edit("removed", STEPS.splitlines(True)[4], "", ("first", "files"), "one"),
+    Edit("memory", "", "", (), "one two a", ("--set", "vm.memory=200MiB")),
+)
+
+
+async def test_each_kind_of_change_for_real(lab_store: Store, profile: Any, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "a").write_text("b\n")
+    base = await vmlab(lab_store, "run", profile(STEPS), "--json")
+    assert base.status == 1, base.err
+    evidence = newest(lab_store).name
+    two_at_a_time = asyncio.Semaphore(2)
+
+    async def redone(edit: Edit) -> None:
+        text = STEPS.replace(edit.old, edit.new) if edit.old else STEPS
+        assert (text != STEPS) is bool(edit.old)
+        text += "on_fail: destroy\non_pass: destroy\n"
+        path = profile(text.replace("test -e /root/fixed", "true")).rename(tmp_path / f"{edit.kind}.yaml")
+        async with two_at_a_time:
+            words = ("--json", "--set", f"name={edit.kind}", *edit.words)
+            said = await vmlab(lab_store, "run", path, *words, KEY="of-a-secret")
+        assert said.status == 0, (edit.kind, said.err)
+        (run,) = lab_store.runs.glob(f"{edit.kind}-2*")
+        names = {one["number"]: one["name"] for one in json.loads((run / "plan.json").read_text())["steps"]}
+        reused = [names[step] for step, state in states(said).items() if state == "reused" and step > BOOT]
+        (log,) = run.glob("steps/*-third.1.log")
+        assert (reused, log.read_text().split()) == (list(edit.reused), edit.log.split()), edit.kind
+
+    await asyncio.gather(*map(redone, EDITS))
+    assert await inside(lab_store, evidence, "cat /root/log") == "one\ntwo\na", "the evidence is as it was"
+    await end(lab_store, evidence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import duration, size
+from vmlab_tui.guests.stage import SHORT
 from vmlab_tui.journal.events import (
     Checkpoint,
     CheckResult,
@@ -57,7 +58,8 @@ def line_of(event: Event, plan: Plan) -> str:
             again = f" (attempt {payload.attempt})" if payload.attempt > 1 else ""
             return f"{step_title(plan, payload.number)}{again} ..."
         case Stage():
-            text = f"{payload.stage}: {payload.detail}" if payload.detail else payload.stage
+            stage = SHORT.get(payload.stage, payload.stage)
+            text = f"{stage}: {payload.detail}" if payload.detail else stage
             return f"{step_title(plan, payload.number)}: {clean_line(text, _LIMIT)}"
         case Progress():
             return f"{step_title(plan, payload.number)}: {clean_line(amount(payload), _LIMIT)}"
