@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.lab.disks import SIZE, qcow2
 from tests.lab.test_leases import lease
+from vmlab_tui.base import signs
 from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.model import Domain, Power, Snapshot
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.store import Image, publish
-from vmlab_tui.lab import chains
 from vmlab_tui.lab.chains import MAX_DEPTH, ChainReader
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.graph import OTHER, Inventory, diff
@@ -127,7 +127,7 @@ def test_a_chain_without_end_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_header_that_changes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chains, "_SETTLED", -(10**12))  # kept at once, not only when it is old
+    monkeypatch.setattr(signs, "SETTLED", -(10**12))  # kept at once, not only when it is old
     reader, disk = ChainReader(), qcow2(tmp_path / "disk.qcow2")
     assert len(reader.chain(str(disk), "qcow2")) == 1
     reader.begin()

@@ -11,13 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.lab.test_holders import MAPPED
 from tests.lab.test_zoo import keys, vmlab, zoo  # noqa: F401  # a fixture
-from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, state_of, virsh
+from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, qemu_img, state_of, virsh
 from vmlab_tui.base.faults import POINTS
 from vmlab_tui.lab import sweep
+from vmlab_tui.lab.holders import who_holds
 from vmlab_tui.lab.trash import RESERVE, list_entries
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the system's libvirt")
@@ -225,6 +228,108 @@ def test_what_changes_between_plan_and_deed_is_skipped_with_the_reason(zoo: Zoo)
     results = asyncio.run(work())
     assert [(one.state, "lease keeps it" in one.why) for one in results] == [("skipped", True)]
     assert (zoo.store.vms / dead).is_dir()
+
+
+def test_whatever_happens_between_two_items_is_seen_before_the_second(
+    zoo: Zoo,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also by a cleaner that has seen all of it before, and need not read again what cannot have changed."""
+    from vmlab_tui.hosts import census
+    from vmlab_tui.hosts.host import Host
+    from vmlab_tui.lab.claims import Policy
+    from vmlab_tui.lab.cleanup import choose, make_plan
+    from vmlab_tui.lab.context import Lab
+    from vmlab_tui.lab.scan import Scanner
+
+    store, outside = zoo.store, zoo.outside
+    elsewhere = blank(outside / "elsewhere.qcow2")
+    changed = overlay(outside / "changed.qcow2", elsewhere)
+    foreign = {name: zoo.define(f"zoo-{name}-{os.getpid()}", [elsewhere]) for name in ("disk", "shot")}
+    ways = ("disk", "shot", "overlay", "header", "open", "mapped", "lease", "started", "snapshot", "none")
+    for name in ("first", *ways):
+        zoo.vm(name, "never-was")
+    roles: dict[str, str] = {}
+    read: list[str] = []
+    held: list[subprocess.Popen[bytes]] = []
+    real = census._read
+
+    def counted(connection: object, domain: Any, has: frozenset[str]) -> object:
+        read.append(domain.UUIDString())
+        return real(connection, domain, has)
+
+    monkeypatch.setattr(census, "_read", counted)
+
+    def disk(name: str) -> Path:
+        return store.vms / roles[name] / "disk.qcow2"
+
+    def change(_: sweep.Result) -> None:
+        if held:
+            return
+        read.clear()
+        zoo.define(f"zoo-disk-{os.getpid()}", [disk("disk")], ident=foreign["disk"])
+        inner = zoo.xml(f"zoo-shot-{os.getpid()}", foreign["shot"], [disk("shot")])
+        record = outside / ".shot.xml"
+        record.write_text(
+            f"<domainsnapshot><name>s</name><state>shutoff</state><creationTime>1</creationTime>{inner}"
+            "</domainsnapshot>"
+        )
+        virsh("snapshot-create", foreign["shot"], str(record), "--redefine")
+        overlay(outside / "new.qcow2", disk("overlay"))
+        qemu_img("rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", disk("header"), changed)
+        zoo.process("qemu-io", "-r", "-f", "qcow2", disk("open"))
+        with disk("mapped").open("rb") as handle:
+            words = [sys.executable, "-c", f"{MAPPED}; print(flush=True); import time; time.sleep(300)"]
+            held.append(subprocess.Popen(words, stdin=handle, stdout=subprocess.PIPE))
+        zoo.processes += held
+        lease = store.vms / roles["lease"] / "lease.json"
+        lease.write_text(json.dumps({**json.loads(lease.read_text()), "expires": FAR, "keep": True}))
+        virsh("start", roles["started"])
+        virsh("snapshot-create-as", roles["snapshot"], "new")
+        _opened(disk("open"))
+        assert held[0].stdout
+        held[0].stdout.readline()
+
+    async def work() -> list[sweep.Result]:
+        async with Host.open("qemu:///system") as host:
+            cleaner = sweep.Cleaner(
+                Scanner(Lab("qemu:///system", store), Policy(watch=(outside,))), host, "me"
+            )
+            await cleaner.recover()
+            judgement = await cleaner.look()
+            plan = make_plan(judgement, choose(judgement))
+            roles.update(zip(("first", *ways), (item.key[1] for item in plan.items), strict=True))
+            return await cleaner.carry_out(plan, change)
+
+    time.sleep(2.5)  # until all of it counts as left alone
+    results = asyncio.run(work())
+    told = {name: next(one for one in results if one.thing.key[1] == ident) for name, ident in roles.items()}
+    assert {name for name, one in told.items() if one.state == "done"} == {"first", "none"}, told
+    assert {one.state for one in results} == {"done", "skipped"}, told
+    why = {name: one.why for name, one in told.items()}
+    for name, words in {
+        "disk": "needs it: its definition",
+        "shot": "needs it: snapshot 's'",
+        "overlay": "needs it: backing file of",
+        "header": "needs it: backing file of",
+        "open": "held open by qemu-io",
+        "mapped": "in use by something that cannot be seen",
+        "lease": "its lease keeps it",
+        "started": "it has changed since",
+        "snapshot": "it has changed since",
+    }.items():
+        assert words in why[name], (name, why[name])
+    assert roles["none"] not in read, "it was read again although nothing had happened to it"
+    assert set(read) >= {foreign["disk"], foreign["shot"], roles["snapshot"], roles["started"]}
+
+
+def _opened(path: Path) -> None:
+    """Wait until another process has it open."""
+    facts = path.stat()
+    until = time.monotonic() + 30
+    while not who_holds({(facts.st_dev, facts.st_ino)}).found:
+        assert time.monotonic() < until, f"nobody opens {path}"
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.signs import Sign, settled, sign
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.domains import read_power
 from vmlab_tui.hosts.host import Host
@@ -43,14 +45,69 @@ class Naming:
     saved: bool = False
     stamp: str = ""
     problem: str = ""
+    volumes: bool = False
+    """Whether it names volumes of pools."""
 
 
-async def name_all(host: Host, *, timeout: float = 60) -> list[Naming]:
+class Recall:
+    """What domains that are off were found to name, and the signatures by which that still is so.
+
+    libvirt writes a definition, a snapshot and a checkpoint down before the call that made it returns, each
+    to a file of its own in ``config`` (definitions) and ``state``; what a call that has not returned will do
+    can also come after any look. So a domain that libvirt lists as off and stored, without saved memory,
+    whose files have not been touched, names what it named. Not so:
+    - one that runs: much is plugged in and out without the stored definition;
+    - one that names volumes: their pool says where they are;
+    - after libvirt was started anew: it may have read files that were changed by hand before. That its
+      connection is another one tells of it.
+    Files that are not there or may not be looked at (a remote host, another user's) make nothing known.
+    """
+
+    def __init__(self, config: Path, state: Path) -> None:
+        self._config, self._state = config, state
+        self._connection: Any = None
+        self._known: dict[str, tuple[tuple[object, ...], Naming]] = {}
+
+    def begin(self, connection: Any) -> None:
+        if self._connection is not connection:
+            self._connection, self._known = connection, {}
+
+    def signed(self, name: str) -> tuple[Sign, ...]:
+        """The signatures of all files of a domain that is off; empty if they cannot be had."""
+        try:
+            found = [sign((self._config / f"{name}.xml").stat())]
+            for kind in ("snapshot", "checkpoint"):
+                folder = self._state / kind / name
+                try:
+                    found.append(sign(folder.stat()))
+                    with os.scandir(folder) as entries:
+                        found += sorted(sign(entry.stat()) for entry in entries)
+                except FileNotFoundError:
+                    found.append((0, 0, 0, 0, 0))  # so that one of the other kind is not taken for it
+        except OSError:
+            return ()
+        return tuple(found)
+
+    def get(self, uuid: str, name: str, signed: tuple[Sign, ...]) -> Naming | None:
+        held = self._known.get(uuid)
+        return held[1] if held and signed and held[0] == (name, signed) else None
+
+    def keep(self, found: Naming, signed: tuple[Sign, ...], began: int) -> None:
+        """``signed``: taken before ``found`` was read, which ``began`` at that time in nanoseconds."""
+        quiet = found.power is Power.OFF and found.persistent and not (found.saved or found.problem)
+        if quiet and not found.volumes and signed and settled(signed, began):
+            self._known[found.uuid] = (found.name, signed), found
+
+
+async def name_all(host: Host, *, recall: Recall | None = None, timeout: float = 60) -> list[Naming]:
     """Every domain of the host: its live and stored definition, snapshots, checkpoints, managed save.
 
-    Raises LabError when the host cannot be asked; what is wrong with one domain is in its ``problem``.
+    ``recall``: what is still known need not be read again. Raises LabError when the host cannot be asked;
+    what is wrong with one domain is in its ``problem``.
     """
-    return await host._call("list what domains name", _name_all, timeout)
+    return await host._call(
+        "list what domains name", lambda connection: _name_all(connection, recall), timeout
+    )
 
 
 async def pool_folders(host: Host, *, timeout: float = 30) -> list[tuple[str, str]]:
@@ -117,14 +174,31 @@ _HAVING = {
 }
 
 
-def _name_all(connection: Any) -> list[Naming]:
+_QUIET = (
+    libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF
+    | libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+    | libvirt.VIR_CONNECT_LIST_DOMAINS_NO_MANAGEDSAVE
+)
+
+
+def _name_all(connection: Any, recall: Recall | None) -> list[Naming]:
     # three lists instead of three questions to each domain
     having = {what: _having(connection, flag) for what, flag in _HAVING.items()}
+    quiet: frozenset[str] = frozenset()
+    if recall:
+        recall.begin(connection)
+        quiet = _having(connection, _QUIET) or quiet
     found = []
     for domain in connection.listAllDomains():
         uuid = domain.UUIDString()
-        has = frozenset(what for what, those in having.items() if those is None or uuid in those)
-        if (one := _read(connection, domain, has)) is not None:
+        began, signed = time.time_ns(), recall.signed(domain.name()) if recall and uuid in quiet else ()
+        one = recall.get(uuid, domain.name(), signed) if recall else None
+        if one is None:
+            has = frozenset(what for what, those in having.items() if those is None or uuid in those)
+            one = _read(connection, domain, has)
+            if one and recall:
+                recall.keep(one, signed, began)
+        if one is not None:
             found.append(one)
     return found
 
@@ -159,12 +233,14 @@ def _read_once(connection: Any, domain: Any, has: frozenset[str]) -> Naming | No
         saved = any(how == "its saved memory" for _, how in texts)
         files: dict[tuple[str, str], None] = {}
         raw: set[str] = set()
+        volumes = False
         mark = None
         for text, how in texts:
             seen = _seen(text)
             files |= dict.fromkeys((path, how) for path in seen.files)
             files |= dict.fromkeys((path, how) for path in _volumes(connection, seen.volumes))
             raw |= seen.raw
+            volumes = volumes or bool(seen.volumes)
             mark = mark or seen.mark
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -174,7 +250,18 @@ def _read_once(connection: Any, domain: Any, has: frozenset[str]) -> Naming | No
     except LabError as error:
         return Naming(uuid, name, power, persistent, None, (), problem=error.message)
     stamp = hashlib.sha256("\0".join([power.value, *(text for text, _ in texts)]).encode()).hexdigest()[:16]
-    return Naming(uuid, name, power, persistent, mark, tuple(files), frozenset(raw), saved, stamp)
+    return Naming(
+        uuid,
+        name,
+        power,
+        persistent,
+        mark,
+        tuple(files),
+        frozenset(raw),
+        saved,
+        stamp,
+        volumes=volumes,
+    )
 
 
 def _texts(domain: Any, has: frozenset[str], *, active: bool, persistent: bool) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from vmlab_tui.base.paths import Store
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.census import Naming
 from vmlab_tui.lab.graph import Key
-from vmlab_tui.lab.holders import Ident, who_holds
+from vmlab_tui.lab.holders import Ident, Word, ask_kernel, who_holds
 from vmlab_tui.lab.naming import Headers
 from vmlab_tui.lab.reach import Blind, Edge, Thing, World
 from vmlab_tui.lab.sizes import comes_back
@@ -64,11 +64,23 @@ class Graph:
         """(where it was, key) of what lies in the trash."""
         self._queue: deque[tuple[str, os.stat_result, Key]] = deque()
         self._read: set[tuple[str, Key]] = set()
+        self._reals: dict[str, str] = {}
+        self._stats: dict[str, os.stat_result | None] = {}
         self.raw: set[str] = set()
         """What domains name as raw: an unreadable header there says nothing."""
         facts = store.root.stat()
         self.private = facts.st_uid == os.geteuid() and not facts.st_mode & 0o077
         """Whether nobody but root and ourselves gets into the store."""
+
+    def real(self, path: str) -> str:
+        """Its real path; a folder is resolved once for all that is asked of it in this look."""
+        head, _, last = path.rpartition("/")
+        if not head or last in ("", ".", ".."):
+            return os.path.realpath(path)
+        if (parent := self._reals.get(head)) is None:
+            parent = self._reals[head] = os.path.realpath(head)
+        full = f"{parent.rstrip('/')}/{last}"
+        return os.path.realpath(full) if os.path.islink(full) else full  # noqa: PTH114  # thousands of them
 
     # -- things ----------------------------------------------------------------------------------
 
@@ -83,10 +95,10 @@ class Graph:
         """A thing of ours with its files; what lies below ``folders`` is it as well, existing or not."""
         part = self.parts[thing.key] = Part(thing, dict(files or {}), frozenset(plain))
         for folder in folders:
-            self._folders[os.path.realpath(folder)] = thing.key
+            self._folders[self.real(str(folder))] = thing.key
             self._folders[os.path.normpath(folder)] = thing.key
         for path, facts in part.files.items():
-            self._files[os.path.realpath(path)] = thing.key
+            self._files[self.real(path)] = thing.key
             self._files[path] = thing.key
             self._idents.setdefault((facts.st_dev, facts.st_ino), {})[thing.key] = None
             if path.rpartition("/")[2] not in part.plain:
@@ -120,12 +132,14 @@ class Graph:
         """``user`` names the file ``path``, which need not exist."""
         if not path.startswith("/") or "\0" in path:
             return
-        real = os.path.realpath(path)
+        real = self.real(path)
         owners: dict[Key, None] = {}
         for name in dict.fromkeys((os.path.normpath(path), real)):
             if (key := self._located(name)) is not None:
                 owners[key] = None
-        facts = _stat(real)
+        if real not in self._stats:  # many stand on the same
+            self._stats[real] = _stat(real)
+        facts = self._stats[real]
         if facts is not None:
             owners |= self._idents.get((facts.st_dev, facts.st_ino), {})
             if not owners and stat.S_ISREG(facts.st_mode):
@@ -143,7 +157,7 @@ class Graph:
 
     def foreign_file(self, path: str, facts: os.stat_result) -> None:
         """A file in a watched folder: of interest if it names others."""
-        real = os.path.realpath(path)
+        real = self.real(path)
         if self._located(real) is None and not real.startswith(f"{self._root}/"):
             named = self._headers.named(real, facts)
             if named.refs or named.problem:
@@ -168,7 +182,7 @@ class Graph:
     def owners_of(self, path: str) -> tuple[Key, ...]:
         """The things that the file ``path`` is part of, by place and by inode."""
         facts = _stat(path)
-        located = self._located(os.path.realpath(path))
+        located = self._located(self.real(path))
         found = dict.fromkeys([located] if located else [])
         if facts is not None:
             found |= self._idents.get((facts.st_dev, facts.st_ino), {})
@@ -186,14 +200,21 @@ class Graph:
             named = self._headers.named(path, facts)
             for how, ref in named.refs:
                 self.need(key, ref, f"{how} of {path}")
-            if named.problem and path not in self.raw and os.path.realpath(path) not in self.raw:
+            if named.problem and path not in self.raw and self.real(path) not in self.raw:
                 if facts.st_uid not in (os.geteuid(), 0) and not os.access(path, os.R_OK):
                     self.closed(path, named.problem)
                 else:
                     self.blind(path, named.problem, but=key)
 
-    def hold(self, active: frozenset[str]) -> None:
-        """Who has files open: a VM's own QEMU is the VM, everybody else keeps what it holds."""
+    def hold(self, active: frozenset[str], about: Key | None = None) -> None:
+        """Who has files open: a VM's own QEMU is the VM, everybody else keeps what it holds.
+
+        ``about``: the only thing that matters. What else may be open then is left out: an item goes only if
+        nothing that stays names it, held open or not, and its own files the kernel vouches for.
+        """
+        word = ask_kernel(self.parts[about].files) if about in self.parts else Word(sure=False)
+        if word.free:
+            return
         holders = who_holds(self._idents)
         roots: dict[Key, str] = {}
         for holder in holders.found:
@@ -203,6 +224,9 @@ class Graph:
                     self.edge(vm, key, f"held open by its {holder.who}")
                 elif not (holder.log and key[0] == "vm" and key[1] in active):
                     roots.setdefault(key, f"held open by {holder.who}")
+        for ident in word.busy - {holder.ident for holder in holders.found}:
+            for key in self._idents.get(ident, ()):
+                roots.setdefault(key, "in use by something that cannot be seen")
         for key, why in roots.items():
             self.root(key, why)
         if holders.hidden:
@@ -223,7 +247,9 @@ class Graph:
             for what, why, hides, but in dict.fromkeys(self._blinds)
         )
         things = {key: part.thing for key, part in self.parts.items()}
-        total = sum(comes_back(part.files) for key, part in self.parts.items() if key[0] != "disk")
+        total = sum(
+            part.thing.frees or comes_back(part.files) for key, part in self.parts.items() if key[0] != "disk"
+        )
         return World(things, tuple(self._edges), blinds, tuple(dict.fromkeys(self.searched)), total)
 
 

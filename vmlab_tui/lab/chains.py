@@ -14,15 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmlab_tui.base.paths import used_bytes
+from vmlab_tui.base.signs import Sign, settled, sign
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.images.header import BadImage, Header, inspect
 
 MAX_DEPTH = 64
 """Files in one chain; libvirt itself gives up at 200."""
-
-_Sign = tuple[int, int, int, int, int]
-_SETTLED = 2_000_000_000
-"""Nanoseconds after which a file's time tells of every change: clocks of file systems are coarse."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,6 @@ class _Look:
     backing_format: str
 
 
-def sign(facts: os.stat_result) -> _Sign:
-    """What changes when a file does."""
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-
-
 class ChainReader:
     """Reads chains; asks for :meth:`begin` before each round and opens only what has changed since.
 
@@ -61,7 +53,7 @@ class ChainReader:
     def __init__(self) -> None:
         pseudo = (Path(name) for name in ("/proc", "/sys", "/dev"))
         self._pseudo = {path.stat().st_dev for path in pseudo if path.exists()}
-        self._headers: dict[str, tuple[_Sign, Header]] = {}
+        self._headers: dict[str, tuple[Sign, Header]] = {}
         self._looks: dict[tuple[str, str], _Look] = {}
         self._seen: set[str] = set()
 
@@ -144,8 +136,9 @@ class ChainReader:
         held = self._headers.get(path)
         if held and held[0] == signed:
             return held[1]
+        began = time.time_ns()
         header = inspect(Path(path))
-        if max(facts.st_mtime_ns, facts.st_ctime_ns) + _SETTLED < time.time_ns():
+        if settled([signed], began):
             self._headers[path] = signed, header
         return header
 

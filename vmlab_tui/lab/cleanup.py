@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vmlab_tui.lab.graph import Key
+from vmlab_tui.lab.proof import reason
 from vmlab_tui.lab.reach import Action, Fate, Judgement, Thing, World
 
 CLASSES: dict[str, str] = {
@@ -106,7 +107,7 @@ def make_plan(
         if verdict is None:
             skipped[key] = "it does not exist any more"
         elif verdict.fate is not Fate.GARBAGE:
-            skipped[key] = verdict.why
+            skipped[key] = reason(judgement, key)
     going = wanted - skipped.keys()
     for key in judgement.order:  # users come first, so one pass is enough
         if key not in going:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import signal
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +62,53 @@ def who_holds(wanted: Container[Ident]) -> Holders:
         if ident in wanted:
             found[Holder(ident, f"the loop device {device}")] = None
     return Holders(tuple(found), hidden)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What the kernel says of some files: ``busy`` are in use; it vouches for the others if ``sure``."""
+
+    busy: frozenset[Ident] = frozenset()
+    sure: bool = True
+
+    @property
+    def free(self) -> bool:
+        return self.sure and not self.busy
+
+
+def ask_kernel(files: Mapping[str, os.stat_result]) -> Word:
+    """Whether these plain files are in use; much cheaper than :func:`who_holds` for a few, and no names.
+
+    It gives a write lease only on a file that is open nowhere else (fcntl(2), F_SETLEASE): by no process, of
+    whatever user, no mapping and no loop device. It is not sure where it gives none: not ours, or a share.
+    """
+    busy: set[Ident] = set()
+    sure = True
+    for path, facts in files.items():
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:
+            sure = False
+            continue
+        try:
+            now = os.fstat(handle)
+            if (now.st_dev, now.st_ino) != (facts.st_dev, facts.st_ino) or not stat.S_ISREG(now.st_mode):
+                sure = False
+                continue
+            # whoever opens it in this instant waits until it is given back; of the signal that would tell us
+            # so nothing is wanted, and this one does nothing
+            fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except BlockingIOError:
+            busy.add((facts.st_dev, facts.st_ino))
+        except OSError:
+            sure = False
+        finally:
+            os.close(handle)
+    if busy:
+        busy -= set(_open_files("self"))  # as when the same program shows a log
+    return Word(frozenset(busy), sure)
 
 
 def _open_files(pid: str) -> Iterator[Ident]:

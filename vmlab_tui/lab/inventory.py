@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store, used_bytes
+from vmlab_tui.base.signs import sign
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.lane import Lane
 from vmlab_tui.hosts.model import Domain
 from vmlab_tui.images.store import Image, scan_images
-from vmlab_tui.lab.chains import ChainReader, DiskNode, sign
+from vmlab_tui.lab.chains import ChainReader, DiskNode
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.graph import Disk, ImageEntry, Inventory, Key, Leftover, TemplateEntry, User, VmEntry
 from vmlab_tui.lab.leases import FILE, Lease, read_lease

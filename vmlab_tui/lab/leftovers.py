@@ -7,10 +7,12 @@ import pwd
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.signs import Remembered
 from vmlab_tui.hosts.census import Naming, domain_in, saved_domain
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Mark
@@ -22,6 +24,8 @@ from vmlab_tui.lab.sizes import comes_back
 
 SYSTEM_STATE = Path("/var/lib/libvirt/qemu")
 SYSTEM_CONFIG = Path("/etc/libvirt/qemu")
+Stored = tuple[str, Mark | None, tuple[str, ...]]
+"""A stored definition: uuid, mark, files."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ def _state(lab: Lab) -> Path | None:
     if parts.netloc or parts.scheme != "qemu":
         return None
     return SYSTEM_STATE if lab.system else _session(Path.home(), os.environ.get("XDG_CONFIG_HOME"))
+
+
+def folders(lab: Lab) -> tuple[Path, Path] | None:
+    """Where the lab's libvirt keeps definitions, and what it keeps beside them; None if that is not here."""
+    state = _state(lab)
+    return None if state is None else (SYSTEM_CONFIG if lab.system else state, state)
 
 
 def _session(home: Path, config: str | None = None) -> Path:
@@ -170,9 +180,9 @@ def _add_records(graph: Graph, lab: Lab, own: Mapping[str, Naming], folder: Path
 # -- definitions of others -------------------------------------------------------------------------
 
 
-def add_stored(graph: Graph, lab: Lab, known: Collection[str]) -> None:
+def add_stored(graph: Graph, lab: Lab, known: Collection[str], texts: Remembered[Stored]) -> None:
     """Definitions that lie on this machine and that no connection has told of: other users' sessions, and
-    files that libvirt could not load."""
+    files that libvirt could not load. Of VMs that are known: what libvirt will read when it is told to."""
     if urlsplit(lab.uri).netloc:
         return
     count = 0
@@ -187,7 +197,7 @@ def add_stored(graph: Graph, lab: Lab, known: Collection[str]) -> None:
             continue
         for path in found:
             try:
-                uuid, _, files = domain_in(path.read_text())
+                uuid, _, files = texts.get(str(path), path.stat(), partial(_stored, path))
             except PermissionError as error:
                 graph.closed(str(path), error.strerror or "no permission")
                 continue
@@ -196,14 +206,18 @@ def add_stored(graph: Graph, lab: Lab, known: Collection[str]) -> None:
             except (OSError, LabError, UnicodeDecodeError) as error:
                 graph.blind(str(path), str(error))
                 continue
-            if uuid in known:
-                continue
-            count += 1
-            key = ("session", str(path))
-            graph.add(Thing(key, str(path), root=f"it is a VM of {whose}"))
+            key = ("vm", uuid)
+            if uuid not in known:
+                count += 1
+                key = ("session", str(path))
+                graph.add(Thing(key, str(path), root=f"it is a VM of {whose}"))
             for name in files:
                 graph.need(key, name, f"named in {path}")
     graph.searched.append(f"definitions of other sessions on this machine: {count}")
+
+
+def _stored(path: Path) -> Stored:
+    return domain_in(path.read_text())
 
 
 def _config_folders(lab: Lab) -> Iterator[tuple[Path, str]]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmlab_tui.base.signs import Remembered
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.images.header import BadImage, formats_of, inspect
-from vmlab_tui.lab.chains import file_named, sign
+from vmlab_tui.lab.chains import file_named
 
 _ALONE = frozenset({"raw", "iso", "luks", "vdi", "dmg", "bochs", "gzip", "xz", "zstd", "bzip2", "zip", "tar"})
 """Formats whose files name no others."""
@@ -33,19 +34,23 @@ class Headers:
     """Reads what files name, and reads again only what has changed. Not for two threads at once."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[tuple[int, ...], Named]] = {}
+        self._known: Remembered[Named] = Remembered()
+
+    def begin(self) -> None:
+        """Start a round."""
+        self._known.begin()
 
     def named(self, path: str, facts: os.stat_result) -> Named:
         """What the plain file ``path`` names. Never raises."""
-        signed = sign(facts)
-        held = self._held.get(path)
-        if held is None or held[0] != signed:
-            found = _read(path)
-            if found.problem:
-                time.sleep(_AGAIN)  # it may just be being written
-                found = _read(path)
-            held = self._held[path] = signed, found
-        return held[1]
+        return self._known.get(path, facts, lambda: _read_twice(path))
+
+
+def _read_twice(path: str) -> Named:
+    found = _read(path)
+    if found.problem:
+        time.sleep(_AGAIN)  # it may just be being written
+        found = _read(path)
+    return found
 
 
 def _read(path: str) -> Named:

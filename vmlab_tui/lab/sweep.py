@@ -70,9 +70,9 @@ class Cleaner:
         finally:
             held.__exit__(None, None, None)
 
-    async def look(self) -> Judgement:
-        """The lab as it is now, judged."""
-        return judge(self._adjust(await self._scanner.look(self._host)))
+    async def look(self, about: Key | None = None) -> Judgement:
+        """The lab as it is now, judged. ``about``: the one thing that will be decided upon by it."""
+        return judge(self._adjust(await self._scanner.look(self._host, about)))
 
     # -- after a crash ---------------------------------------------------------------------------
 
@@ -107,19 +107,21 @@ class Cleaner:
         batch = trash.new_id()
         results: list[Result] = []
         moved: list[int] = []
-        for item in plan.items:
-            async with self._locked():
-                with self._publishing(item.thing):
-                    judgement = await self.look()
-                    await self._put_back_used(judgement, results, moved, on_result)
-                    result = await self._one(judgement, item, batch)
-                if result.state == "done" and result.entry:
-                    moved.append(len(results))
-                results.append(result)
-                on_result(result)
-        if moved:
-            async with self._locked():
-                await self._put_back_used(await self.look(), results, moved, on_result)
+        async with self._scanner.staying():
+            for item in plan.items:
+                async with self._locked():
+                    with self._publishing(item.thing):
+                        judgement = await self.look(item.key)
+                        await self._put_back_used(judgement, results, moved, on_result)
+                        result = await self._one(judgement, item, batch)
+                    if result.state == "done" and result.entry:
+                        moved.append(len(results))
+                    results.append(result)
+                    on_result(result)
+            if moved:
+                async with self._locked():
+                    # with nothing taken as read
+                    await self._put_back_used(await self.look(), results, moved, on_result)
         await asyncio.to_thread(trash.keep_reserve, self._store)
         return results
 

@@ -120,10 +120,13 @@ def read_entry(folder: Path) -> Entry:
     return entry
 
 
-def list_entries(store: Store) -> tuple[list[Entry], dict[str, str]]:
+def list_entries(
+    store: Store, read: Callable[[Path], Entry] = read_entry
+) -> tuple[list[Entry], dict[str, str]]:
     """What is in the trash, oldest first, and by folder name why one cannot be read.
 
-    Folders that are being deleted are neither. Raises OSError when the trash cannot be listed.
+    Folders that are being deleted are neither. ``read``: reads the entry in a folder. Raises OSError when
+    the trash cannot be listed.
     """
     entries, problems = [], {}
     try:
@@ -134,7 +137,7 @@ def list_entries(store: Store) -> tuple[list[Entry], dict[str, str]]:
         if name.startswith("."):
             continue
         try:
-            entries.append(read_entry(store.trash / name))
+            entries.append(read(store.trash / name))
         except LabError as error:
             problems[name] = error.message
     return entries, problems
