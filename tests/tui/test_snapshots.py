@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 
 from tests.lab.disks import qcow2
 from tests.runs import samples
-from tests.tui import run_samples, snapshots
+from tests.tui import clean_samples, run_samples, snapshots
 from tests.tui.conftest import opened, opened_run, until
 from tests.tui.run_samples import MadeRun
 from tests.tui.snapshots import COMMAND, GOLDEN, UPDATING, compare, picture, sees
@@ -126,6 +126,19 @@ class World:
             domain(FOREIGN, "router"),
             domain(FOREIGN.replace("0b0b", "0c0c"), "データベース", state=5),
         )
+
+    def garbage(self) -> None:
+        """A lab that nobody has cleaned up for days."""
+        self.images()
+        (self.store.images / "bad.json").unlink()
+        image = next(self.store.images.glob("debian-12*.qcow2"))
+        self.host(*clean_samples.put_garbage(self.store, image))
+        clean_samples.alone(self.patch, os.environ["LIBVIRT_DEFAULT_URI"])
+
+    def unprovable(self) -> None:
+        """The same, where something cannot be read."""
+        self.garbage()
+        (self.store.images / "bad.json").write_text("{")
 
     # -- runs ------------------------------------------------------------------------------------
 
@@ -317,6 +330,39 @@ async def images_details(world: World, app: LabApp, pilot: Pilot[None]) -> None:
     await sees(app, pilot, "enter goes there")
 
 
+async def clean(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await pilot.press("4")
+    await sees(app, pilot, "half-built", "in trash", "stale")
+
+
+async def clean_marks(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await clean(world, app, pilot)
+    await pilot.press("space", "down", "space", "down")
+    await sees(app, pilot, "2 marked")
+
+
+async def clean_proof(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await clean(world, app, pilot)
+    rows = app.screen.query_one("#things", Rows)
+    rows.move_to(next(row.key for row in rows.rows if "shop-41ab" in row.cells[0].text))
+    await pilot.press("enter")
+    await sees(app, pilot, "searched")
+
+
+async def clean_confirm(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await clean(world, app, pilot)
+    await pilot.press("C")
+    await sees(app, pilot, "come back once")
+
+
+async def clean_trash(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await clean(world, app, pilot)
+    rows = app.screen.query_one("#things", Rows)
+    rows.move_to(next(row.key for row in rows.rows if "builder-77aa" in row.cells[0].text))
+    await pilot.press("enter")
+    await sees(app, pilot, "once it is emptied")
+
+
 class Building(Verb):
     """An image build, as far as people see it; it waits until it is cancelled."""
 
@@ -422,6 +468,11 @@ SCENES: dict[str, tuple[Callable[[World], object], Do]] = {
     "new-run-plan": (World.profiles, plan),
     "images": (World.lab, images),
     "images-details": (World.lab, images_details),
+    "clean": (World.unprovable, clean),
+    "clean-marks": (World.garbage, clean_marks),
+    "clean-proof": (World.garbage, clean_proof),
+    "clean-confirm": (World.garbage, clean_confirm),
+    "clean-trash": (World.garbage, clean_trash),
     "activity": (lambda _: None, activity),
     "palette": (World.lab, palette),
     "keys": (World.lab, keys),

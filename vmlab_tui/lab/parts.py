@@ -300,14 +300,13 @@ def add_ports(graph: Graph, store: Store, needed: Collection[str]) -> None:
     for uuid, numbers in held.items():
         free = uuid not in needed
         shown = ", ".join(map(str, numbers))
+        told = f"{shown} {'are' if len(numbers) > 1 else 'is'}"
         graph.add(
             Thing(
                 ("ports", uuid),
-                uuid,
+                f"{shown} of VM {uuid[:8]}",
                 "stale" if free else "",
-                f"no VM, run or thing in the trash has the uuid that port {shown} is reserved for"
-                if free
-                else "",
+                f"no VM, run or thing in the trash has the uuid that {told} reserved for" if free else "",
                 "" if free else "its VM is there",
                 ours=True,
                 action=Action.FREE,

@@ -16,7 +16,7 @@ KINDS = {
     "staging": "unfinished image",
     "trash": "in the trash",
     "disk": "disk",
-    "ports": "ports of",
+    "ports": "ports",
     "socket": "socket of run",
     "libvirt": "libvirt's file",
     "adopted": "adopted",

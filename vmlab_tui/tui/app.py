@@ -192,8 +192,9 @@ class LabApp(OrderedKeys):
         loses: Sequence[str] = (),
         options: Sequence[tuple[str, Param]] = (),
         look: Look | None = None,
+        head: str = "",
     ) -> bool:
-        """A yes or no in a dialog; ``options`` and ``look``: what can be chosen in it, see there."""
+        """A yes or no in a dialog; what else can be chosen in it, and ``head``, see there."""
         # push_screen_wait insists on being called in a worker
         answered: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
 
@@ -201,7 +202,7 @@ class LabApp(OrderedKeys):
             if not answered.done():
                 answered.set_result(answer)
 
-        self.push_screen(ConfirmDialog(question, loses, options, look), done)
+        self.push_screen(ConfirmDialog(question, loses, options, look, head), done)
         return bool(await answered)
 
     async def hand_over(self, argv: Sequence[str]) -> int:

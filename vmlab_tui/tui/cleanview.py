@@ -44,7 +44,7 @@ def _row(thing: Thing, state: str, tone: str) -> Row:
     from vmlab_tui.lab.proof import title
     from vmlab_tui.lab.reach import Action
 
-    frees = "stop" if thing.action is Action.STOP else size(thing.frees)
+    frees = {Action.STOP: "stop", Action.FREE: "-"}.get(thing.action) or size(thing.frees)
     return Row(
         key_of(thing.key),
         (
@@ -85,6 +85,10 @@ def details(judgement: Judgement, key: Key) -> list[tuple[str, str]]:
 
     if key not in judgement.world.things:
         return [("", "it is not there any more")]
+    done: list[tuple[str, str]] = []
+    if judgement.verdicts[key].fate is Fate.GARBAGE:
+        for number, one in enumerate(operations(judgement.world.things[key])):
+            done.append(("will do" if not number else "", clean_line(one, 300)))
     lines: list[tuple[str, str]] = []
     head = "proof"
     for line in explain(judgement, key)[1:]:
@@ -92,11 +96,10 @@ def details(judgement: Judgement, key: Key) -> list[tuple[str, str]]:
             lines.append((head, line.strip()))
             head = ""
         else:
+            lines += done  # after why it may go, before what that rests upon
+            done = []
             head = _SHORT.get(line, line)
-    if judgement.verdicts[key].fate is Fate.GARBAGE:
-        for number, one in enumerate(operations(judgement.world.things[key])):
-            lines.append(("will do" if not number else "", clean_line(one, 300)))
-    return lines
+    return lines + done
 
 
 _SHORT = {
@@ -127,8 +130,15 @@ def entry_details(entry: Entry) -> list[tuple[str, str]]:
 def total(judgement: Judgement, entries: Iterable[Entry]) -> str:
     """What would come back, in one line."""
     from vmlab_tui.lab.cleanup import frees_of
+    from vmlab_tui.lab.reach import Fate
 
     things = [judgement.world.things[key] for key in judgement.order]
     going = [thing for thing in things if thing.rule != "trash"]
     held = sum(entry.size for entry in entries)
-    return f"{len(going)} go, {size(frees_of(going))}; the trash holds {size(held)}"
+    unknown = sum(verdict.fate is Fate.UNPROVABLE for verdict in judgement.verdicts.values())
+    told = [
+        f"{len(going)} may go and free {size(frees_of(going))}",
+        f"{unknown} cannot be proved" if unknown else "",
+        f"the trash holds {size(held)}" if held else "",
+    ]
+    return "; ".join(filter(None, told))

@@ -165,6 +165,7 @@ async def _known(app: LabApp, verb: Verb, args: Args) -> Mapping[str, object]:
 async def _confirmed(app: LabApp, verb: Verb, ctx: Context, calls: Sequence[Args]) -> Sequence[Args] | None:
     """The calls that a person has agreed to, with what was chosen while being asked; None: no."""
     shown: list[Args] = []
+    heads: set[str] = set()
 
     async def look(chosen: Mapping[str, object]) -> tuple[str, list[str]]:
         shown[:] = [args.plus(chosen) for args in calls]
@@ -174,6 +175,7 @@ async def _confirmed(app: LabApp, verb: Verb, ctx: Context, calls: Sequence[Args
             preview = await app.backend.call(verb.preview(ctx, args))
             lines += preview.lines
             loses += preview.loses
+            heads.add(preview.head)
         return "\n".join(lines) or verb.help, loses
 
     question, loses = await look({})
@@ -181,7 +183,8 @@ async def _confirmed(app: LabApp, verb: Verb, ctx: Context, calls: Sequence[Args
         return shown  # in this case there is nothing to heed
     params = {param.name: param for param in verb.params}
     options = [(key, params[name]) for key, name in verb.options]
-    return shown if await app.ask(question, loses, options, look) else None
+    head = heads.pop() if len(heads) == 1 else ""
+    return shown if await app.ask(question, loses, options, look, head) else None
 
 
 def _show(app: LabApp, activity: Activity, outcome: Outcome) -> None:

@@ -54,7 +54,11 @@ THING is a VM's name, a pattern of names in quotes, a file, a pattern of files, 
             return Preview()
         found = await self._find(ctx, args)
         args.shown = found
-        return Preview(tuple(_lines(found)), tuple(f"take over {clean_line(one.name, 80)}" for one in found))
+        return Preview(
+            tuple(_lines(found)),
+            tuple(f"take over {clean_line(one.name, 80)}" for one in found),
+            "This is done:",
+        )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.lab.adopt import take

@@ -68,7 +68,9 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
         from vmlab_tui.lab.proof import operations
 
         loses = tuple(clean_line(line, 200) for item in plan.items for line in operations(item.thing))
-        return Preview((*plan_lines(judgement, plan), total(plan)), loses)
+        return Preview(
+            (total(plan), *plan_lines(judgement, plan)), loses, "In this order; vmlab undo brings it back:"
+        )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         if ref := args.optional("explain"):

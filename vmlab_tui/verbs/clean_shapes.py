@@ -129,7 +129,7 @@ def plan_lines(judgement: Judgement, plan: Plan) -> list[str]:
         (
             item.thing.rule,
             title(item.thing),
-            size(item.thing.frees) if item.thing.action is not Action.STOP else "stop",
+            {Action.STOP: "stop", Action.FREE: "-"}.get(item.thing.action) or size(item.thing.frees),
             old(item.thing),
         )
         for item in plan.items

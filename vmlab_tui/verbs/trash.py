@@ -61,7 +61,8 @@ THING is a name, a uuid, a path, or kind:name where several are called the same.
             _, plan, _ = await self._plan(at_work, args)
         args.shown = plan
         loses = tuple(clean_line(line, 200) for item in plan.items for line in operations(item.thing))
-        return Preview(tuple(f"{title(item.thing)} goes to the trash" for item in plan.items), loses)
+        lines = tuple(f"{title(item.thing)} goes to the trash" for item in plan.items)
+        return Preview(lines, loses, "In this order; vmlab undo brings it back:")
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         async with cleaner(ctx, changes=True) as at_work:
@@ -83,11 +84,7 @@ THING is a name, a uuid, a path, or kind:name where several are called the same.
         judgement = judge(adjust(world))
         plan = make_plan(judgement, [thing.key for thing in things])
         if plan.skipped:
-            from vmlab_tui.lab.proof import reason
-
             thing, why = plan.skipped[0]
-            if thing.key in judgement.verdicts and judgement.verdicts[thing.key].path:
-                why = reason(judgement, thing.key)
             raise Refused(
                 f"{title(thing)} stays: {why}",
                 hint=f"vmlab clean --explain {thing.key[0]}:{clean_line(thing.name, 80)}",
@@ -140,7 +137,7 @@ something in the lab or in the trash still stands on stays. There is no way back
     )
     areas = ("clean-up",)
     key = "E"
-    label = "empty"
+    label = "empty trash"
     loses = True
     params = (
         Param(

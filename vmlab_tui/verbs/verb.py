@@ -128,10 +128,14 @@ class Args:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a call would do. A person is asked about ``loses``: the things that cannot be had again."""
+    """What a call would do. A person is asked about ``loses``: the things that cannot be had again.
+
+    ``head``: what stands above them, where they are something else than losses.
+    """
 
     lines: tuple[str, ...] = ()
     loses: tuple[str, ...] = ()
+    head: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class CleanUpArea(AreaScreen):
     IDENT = "clean-up"
     BINDINGS: ClassVar[list[BindingType]] = [
         *verb_bindings("clean-up", first="Cu"),
-        Binding("a", "same", "same class", tooltip="Mark all of the same class"),
+        Binding("a", "same", "mark class", tooltip="Mark all of the same class"),
         Binding("r", "again", "look again", tooltip="Look at everything again"),
         Binding("escape", "back", "back", show=False, tooltip="Back to the list; marks and filter away"),
     ]
@@ -54,7 +54,7 @@ class CleanUpArea(AreaScreen):
             Column("class", 12, drop=2),
             Column("frees", 6, right=True),
             Column("age", 6, right=True, drop=1),
-            Column("", 10),
+            Column("", 11),
         )
         with Horizontal():
             with Vertical(id="left"):

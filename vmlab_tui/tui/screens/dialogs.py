@@ -29,12 +29,19 @@ Look = Callable[[Mapping[str, object]], Awaitable[tuple[str, list[str]]]]
 
 
 class ConfirmDialog(ModalScreen[bool]):
-    """A question; what is lost stands above the buttons, and the harmless answer has the focus."""
+    """A question; what is lost stands above the buttons, and the harmless answer has the focus.
+
+    The buttons are always there; what does not fit above them is scrolled.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes"),
         Binding("n,escape", "answer(False)", "no"),
         Binding("left,right", "app.focus_next", "other button", show=False),
+        Binding("up", "move('up')", "scroll", show=False),
+        Binding("down", "move('down')", "scroll", show=False),
+        Binding("pageup", "move('page_up')", "scroll", show=False),
+        Binding("pagedown", "move('page_down')", "scroll", show=False),
     ]
 
     def __init__(
@@ -43,35 +50,55 @@ class ConfirmDialog(ModalScreen[bool]):
         loses: Sequence[str] = (),
         options: Sequence[tuple[str, Param]] = (),
         look: Look | None = None,
+        head: str = "",
     ) -> None:
-        """``options``: (key, parameter) that may be chosen here; ``look`` then tells the question anew."""
+        """``options``: (key, parameter) that may be chosen here; ``look`` then tells the question anew.
+
+        ``head``: what stands above ``loses``, where they are no losses.
+        """
         super().__init__()
         self._question = clean(question)
         self._loses = [clean_line(thing, 300) for thing in loses]
         self._options = [Option(key, param) for key, param in options]
         self._look = look
+        self._head = clean_line(head, 200)
         self._true = True
         """Whether what stands here is what would happen."""
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(Content(self._question), id="question")
-            if self._loses or self._options:
-                yield Static(Content("This is lost:"), classes="loses-head")
-                with VerticalScroll(classes="loses", can_focus=False):
-                    yield Static(Content(self._told_losses()), id="losses")
+        with Vertical(classes="dialog -choosing" if self._options else "dialog"):
+            with VerticalScroll(id="told", can_focus=False):
+                yield Static(Content(self._question), id="question")
+                if self._loses or self._options:
+                    yield Static(Content(self._head or "This is lost:"), classes="loses-head")
+                    yield Static(
+                        Content(self._told_losses()), id="losses", classes="" if self._head else "loses"
+                    )
             if self._options:
                 with Vertical(classes="options"):
                     yield from self._options
             with Horizontal(classes="buttons"):
+                yield Static(Content("up, down: more"), id="more")
                 yield Button(Content("No, leave it (n)"), id="no")
-                yield Button(Content("Yes (y)"), id="yes", variant="error" if self._loses else "primary")
+                bad = bool(self._loses) and not self._head
+                yield Button(Content("Yes (y)"), id="yes", variant="error" if bad else "primary")
 
     def _told_losses(self) -> str:
         return "\n".join(f"- {thing}" for thing in self._loses)
 
     def on_mount(self) -> None:
         self.query_one("#no" if self._loses else "#yes").focus()
+        self.call_after_refresh(self._overflows)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._overflows)
+
+    def _overflows(self) -> None:
+        self.query_one("#more").visible = self.query_one("#told", VerticalScroll).max_scroll_y > 0
+
+    def action_move(self, where: str) -> None:
+        """Scroll what is told."""
+        getattr(self.query_one("#told", VerticalScroll), f"scroll_{where}")(animate=False)
 
     def on_key(self, event: events.Key) -> None:
         for option in self._options:
@@ -96,6 +123,7 @@ class ConfirmDialog(ModalScreen[bool]):
         self.query_one("#question", Static).update(Content(clean(question)))
         self.query_one("#losses", Static).update(Content(self._told_losses()))
         self._true = True
+        self.call_after_refresh(self._overflows)
 
     def action_answer(self, answer: bool) -> None:
         if answer and not self._true:
