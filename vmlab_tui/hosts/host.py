@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import LabError, UsageError
+from vmlab_tui.base.picture import Picture
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.hosts import domains, rewind
+from vmlab_tui.hosts import domains, rewind, screen
 from vmlab_tui.hosts.address import find_address
 from vmlab_tui.hosts.connection import Connection, shown
 from vmlab_tui.hosts.failures import NotFound
@@ -87,6 +88,13 @@ class Host(Connection):
     async def vitals(self, uuid: str, *, timeout: float = 15) -> Vitals:
         """Its state now, why it is in it, and what its QEMU has computed. Raises NotFound."""
         return await self._on("look at", uuid, read_vitals, timeout)
+
+    async def screenshot(self, uuid: str, *, timeout: float = 10) -> Picture:
+        """What its screen shows; it may be paused. Not over a read-only connection.
+
+        Raises NoScreen where there is none, and while libvirt changes the VM it is late.
+        """
+        return await self._on("take a picture of the screen of", uuid, screen.take, timeout, slow=True)
 
     # -- life of a VM ----------------------------------------------------------------------------
 
