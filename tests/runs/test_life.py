@@ -17,6 +17,7 @@ import pytest
 
 from tests.runs.command import only_run, vmlab
 from vmlab_tui.base.paths import Store
+from vmlab_tui.base.picture import decode
 
 pytestmark = pytest.mark.guest
 
@@ -78,6 +79,12 @@ artifacts: [/root/up]
     assert "steps/10-write.1.log" not in text
     assert (folder / "steps/12-again.1.log").read_text() == "up\n"
     assert "tiny: ready" in (folder / "console.log").read_text()
+    report = json.loads((folder / "report.json").read_text())
+    pictures = [decode((folder / one["file"]).read_bytes()) for one in report["screens"]]
+    assert [(one.width, one.height) for one in pictures][-1] == (720, 400)
+    assert 0 <= report["screens"][0]["after_boot"] <= report["screens"][-1]["after_boot"]
+    assert f"(screens/{Path(report['screens'][0]['file']).name})" in text
+    assert "screen while it booted: " in (await vmlab(lab_store, "runs", "show", "last")).out
     assert (folder / "artifacts/root/up").read_text() == "up\n"
     suite = ET.parse(path.parent / "out.xml").getroot()[0]
     assert suite.get("failures") == "0"

@@ -21,6 +21,7 @@ from vmlab_tui.journal.events import PauseWhy, moment
 from vmlab_tui.runs import checkpoints, closing, opening, pauses, warm
 from vmlab_tui.runs.capture import ConsoleCapture
 from vmlab_tui.runs.context import Result, RunContext
+from vmlab_tui.runs.film import Film
 from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.runs.report import Ending, write_reports
 from vmlab_tui.runs.steps import ScriptFailed, profile_step
@@ -46,6 +47,8 @@ _PHASES: dict[str, Phase] = {
     "checks": closing.checks,
 }
 _TAIL = ("collect", "report", "cleanup")
+_FILMED = ("boot", "address", "ssh", "cloud-init")
+"""The steps that wait for the guest: its screen is looked at meanwhile."""
 _DONE = ("ok", "skipped", "reused")
 
 
@@ -64,6 +67,7 @@ class Engine:
     def __init__(self, run: RunContext) -> None:
         self.run = run
         self._capture: asyncio.Task[None] | None = None
+        self._film = Film(run.folder, lambda: run.host.screenshot(run.plan.vm.uuid, timeout=5))
         self._stopped = "the worker was told to stop"
         self._again = False
         """Whether the next step is tried once more."""
@@ -273,8 +277,14 @@ class Engine:
                 exit_status=exit_status,
             )
 
+        went_well = False
         try:
+            if self._is_filmed(step):
+                self._film.start()
+            else:
+                await self._film.stop()
             result = await phase(run, step)
+            went_well = True
         except asyncio.CancelledError:
             finished("failed", self._stopped)
             raise
@@ -293,10 +303,18 @@ class Engine:
             traceback.print_exc()
             finished("failed", f"{type(error).__name__}: {error}; worker.log of the run has more")
             return Outcome("error", Exit.LAB, f"internal error: {type(error).__name__}: {error}")
+        finally:
+            if not went_well:
+                await self._film.stop(last=run.stop.how != "destroy")
         finished(result.state, result.detail, result.exit_status)
         if step.kind == "define":
             self._start_capture()
         return None
+
+    def _is_filmed(self, step: PlannedStep) -> bool:
+        # where a run goes on from a checkpoint nothing boots, and secrets of its steps may be on the screen
+        start = self.run.plan.start
+        return step.kind in _FILMED and (start is None or start.kind == "template")
 
     def _start_capture(self) -> None:
         if self._capture is None:

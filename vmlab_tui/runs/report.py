@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -13,6 +14,7 @@ from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration
 from vmlab_tui.journal.state import RunState
+from vmlab_tui.runs.film import FOLDER, Frame, after_boot, frames
 from vmlab_tui.runs.plan import Plan
 
 SCHEMA = 1
@@ -78,12 +80,13 @@ def components(plan: Plan, state: RunState) -> list[Component]:
 
 def write_reports(folder: Path, plan: Plan, state: RunState, ending: Ending) -> None:
     """Write all three, each whole or not at all."""
-    write_durably(folder / "report.json", json.dumps(as_json(plan, state, ending), indent=1) + "\n")
+    film = frames(folder)
+    write_durably(folder / "report.json", json.dumps(as_json(plan, state, ending, film), indent=1) + "\n")
     write_durably(folder / "junit.xml", as_junit(plan, state, ending))
-    write_durably(folder / "report.md", as_markdown(plan, state, ending))
+    write_durably(folder / "report.md", as_markdown(plan, state, ending, film))
 
 
-def as_json(plan: Plan, state: RunState, ending: Ending) -> dict[str, JsonValue]:
+def as_json(plan: Plan, state: RunState, ending: Ending, film: Sequence[Frame] = ()) -> dict[str, JsonValue]:
     """``report.json``: durations in seconds."""
     return {
         "schema": SCHEMA,
@@ -116,6 +119,14 @@ def as_json(plan: Plan, state: RunState, ending: Ending) -> dict[str, JsonValue]
             for known in (state.steps.get(step.number),)
         ],
         "checks": [one.model_dump(mode="json") for one in state.checks],
+        "screens": [
+            {
+                "file": f"{FOLDER}/{one.path.name}",
+                "taken": one.taken.isoformat(timespec="milliseconds"),
+                "after_boot": after_boot(plan, state, one),
+            }
+            for one in film
+        ],
     }
 
 
@@ -164,7 +175,7 @@ def _cell(text: str) -> str:
     return safe
 
 
-def as_markdown(plan: Plan, state: RunState, ending: Ending) -> str:
+def as_markdown(plan: Plan, state: RunState, ending: Ending, film: Sequence[Frame] = ()) -> str:
     """``report.md``, for people."""
     lines = [
         f"# {ending.verdict}: {plan.profile.name}",
@@ -204,4 +215,11 @@ def as_markdown(plan: Plan, state: RunState, ending: Ending) -> str:
             lines.append(f"| {_cell(one.check)} | {one.state.upper()} | {_cell(one.detail)} |")
     waits = ", ".join(f"{on} {duration(seconds)}" for on, seconds in sorted(state.waited.items()))
     lines += ["", f"Waited for: {waits or 'nothing'}."]
+    if film:
+        when = [after_boot(plan, state, one) for one in film]
+        told = ", ".join(
+            f"[{seconds:.0f} s](" + f"{FOLDER}/{one.path.name})" if seconds is not None else one.path.name
+            for one, seconds in zip(film, when, strict=True)
+        )
+        lines += ["", f"Screen after the start of its boot: {told}."]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration, size
-from vmlab_tui.verbs.shapes import details, elapsed, next_commands, step_state, stopped_at, summary, verdict
+from vmlab_tui.verbs.shapes import (
+    details,
+    elapsed,
+    film,
+    next_commands,
+    step_state,
+    stopped_at,
+    summary,
+    verdict,
+)
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb, blocking
 from vmlab_tui.verbs.words import age, commands, cut, left, local, table
 
@@ -125,6 +134,10 @@ class RunsShow(Verb):
             total = size(sum(one.size for one in view.state.checkpoints))
             lines += ["", f"checkpoints, {total} of memory in them"]
             lines += table((self._checkpoint(view, one) for one in view.state.checkpoints), indent="  ")
+        if pictures := film(view):
+            span = duration((pictures[-1].taken - pictures[0].taken).total_seconds())
+            many = f"{len(pictures)} pictures" if len(pictures) > 1 else "1 picture"
+            lines += ["", f"screen while it booted: {many} over {span} in screens/"]
         lines += [f"  {note.level}: {clean_line(note.text)}" for note in view.state.notes]
         if view.state.finished:
             lines.append(f"  ended {local(view.state.finished)}")

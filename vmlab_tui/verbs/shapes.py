@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from vmlab_tui.runs.client import RunView
+    from vmlab_tui.runs.film import Frame
     from vmlab_tui.runs.plan import PlannedStep
 
 REPORTS = ("report.md", "report.json", "junit.xml", "console.log", "cloud-init.log", "worker.log")
@@ -113,9 +114,17 @@ def details(view: RunView, owned: list[tuple[str, str]]) -> dict[str, JsonValue]
         "steps": steps,
         "checks": [check.model_dump(mode="json") for check in view.state.checks],
         "waited": dict(view.state.waited),
+        "screens": [str(one.path) for one in film(view)],
         "owns": [{"what": what, "id": name} for what, name in owned],
         "notes": [note.model_dump(mode="json") for note in view.state.notes],
     }
+
+
+def film(view: RunView) -> tuple[Frame, ...]:
+    """The pictures of its boot; blocks on files."""
+    from vmlab_tui.runs.film import frames
+
+    return frames(view.folder)
 
 
 def verdict(view: RunView) -> tuple[str, ...]:
