@@ -23,6 +23,8 @@ from tests.tui.test_images import put
 from vmlab_tui.base import commands
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
+from vmlab_tui.base.picture import Picture, png
+from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.leases import Lease, PortLease, write_lease
 from vmlab_tui.runs.plan import Plan
 from vmlab_tui.spec.recipe import load_recipe, recipe_hash
@@ -404,6 +406,60 @@ async def palette(world: World, app: LabApp, pilot: Pilot[None]) -> None:
     await asyncio.sleep(1)
 
 
+def text_mode(rows: int) -> Picture:
+    """Something like a console: a bar in blue, lines of light words, a red one."""
+    dark, light, red, blue = (bytes(one) for one in ((0, 0, 0), (170, 170, 170), (255, 85, 85), (0, 0, 170)))
+    lines = [blue * 720]
+    for row in range(1, 25):
+        colour = red if row == rows - 1 else light if row < rows else dark
+        words = (3 + (row * 7) % 9, 2, 12 + (row * 5) % 30, 2, 6 + row % 11)
+        parts = [(colour if at % 2 == 0 else dark) * 9 * wide for at, wide in enumerate(words)]
+        lines.append(b"".join(parts)[: 3 * 720].ljust(3 * 720, b"\0"))
+    thin = [dark * 720] * 6
+    return Picture(720, 400, b"".join(b"".join([line] * 10 + thin) for line in lines))
+
+
+def with_screen(world: World) -> None:
+    world.lab()
+
+    async def screenshot(host: Host, uuid: str, *, timeout: float = 10) -> Picture:
+        return text_mode(18)
+
+    world.patch.setattr(Host, "screenshot", screenshot)
+    world.patch.setattr("vmlab_tui.tui.screens.display._LATE", 1e9)
+
+
+def with_film(world: World) -> MadeRun:
+    run = world.failed()
+    (run.folder / "screens").mkdir()
+    for at, rows in enumerate((2, 9, 24)):
+        path = run.folder / f"screens/20260102-1313{46 + 5 * at}-250.png"
+        path.write_bytes(png(text_mode(rows)))
+    return run
+
+
+async def display(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await lab(world, app, pilot)
+    await pilot.press("V")
+    await sees(app, pilot, "720x400", "live", "save")
+
+
+async def display_boot(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await the_run(world, app, pilot)
+    await pilot.press("V")
+    await sees(app, pilot, "boot picture 3 of 3")
+    await pilot.press("left")
+    await sees(app, pilot, "boot picture 2 of 3")
+
+
+async def display_none(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    await lab(world, app, pilot)
+    rows = app.screen.query_one(Rows)
+    rows.move_to(next(row.key for row in rows.rows if "データ" in row.cells[0].text))
+    await pilot.press("V")
+    await sees(app, pilot, "is off", "vmlab start")
+
+
 async def keys(world: World, app: LabApp, pilot: Pilot[None]) -> None:
     await lab(world, app, pilot)
     await pilot.press("question_mark")
@@ -466,6 +522,9 @@ SCENES: dict[str, tuple[Callable[[World], object], Do]] = {
     "new-run-settings": (World.profiles, settings),
     "new-run-settings-error": (World.profiles, settings_error),
     "new-run-plan": (World.profiles, plan),
+    "display": (with_screen, display),
+    "display-boot": (with_film, display_boot),
+    "display-none": (World.lab, display_none),
     "images": (World.lab, images),
     "images-details": (World.lab, images_details),
     "clean": (World.unprovable, clean),
@@ -514,9 +573,15 @@ async def test_a_failed_run_without_colours(world: World, tmp_path: Path) -> Non
     compare(await shown(world, "run-failed", (120, 40)), "run-failed-no-color", tmp_path)
 
 
+async def test_the_screen_of_a_vm_without_colours(world: World, tmp_path: Path) -> None:
+    world.patch.setenv("NO_COLOR", "1")
+    compare(await shown(world, "display", (120, 40)), "display-no-color", tmp_path)
+
+
 def test_no_picture_is_left_of_a_scene_that_is_gone() -> None:
     known = {f"{scene}-{size}.svg" for scene in SCENES for size in SIZES}
     known |= {f"run-failed-{kind}.svg" for kind in ("light", "ansi", "no-color")}
+    known.add("display-no-color.svg")
     left = [path for path in GOLDEN.iterdir() if path.name not in known]
     if UPDATING:
         for path in left:

@@ -67,6 +67,9 @@ def test_a_verb_says_what_it_is(verb: Verb) -> None:
 @every
 def test_a_capital_key_is_one_that_loses_something(verb: Verb) -> None:
     single = len(verb.key) == 1
+    if verb.id == "vm.screenshot":
+        assert verb.key == "V"  # beside v, which shows the same elsewhere
+        return
     assert (single and verb.key.isupper()) == verb.loses, "capitals lose something, others do not"
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.hosts.conftest import bench
 from tests.runs.command import vmlab
 from vmlab_tui.base.paths import Store
+from vmlab_tui.base.picture import decode
 from vmlab_tui.hosts.model import Display
 from vmlab_tui.hosts.xml import display_of
 from vmlab_tui.verbs.view import _far, _viewer
@@ -38,11 +39,17 @@ async def test_the_viewer_reaches_the_display(
     off = await vmlab(lab_store, "view", spec.name)
     assert off.status == 4
     assert f"vmlab start {spec.name}" in off.err
+    dark = await vmlab(lab_store, "screenshot", spec.name)
+    assert (dark.status, dark.err.splitlines()[0]) == (4, f"vmlab: VM {spec.name} is off")
     await bench.host.start(spec.uuid)
     uri = (await vmlab(lab_store, "view", spec.name, "--json")).data["uri"]
     assert uri.startswith("vnc://127.0.0.1:59")
     shown = await vmlab(lab_store, "view", spec.uuid)
     assert shown.out == f"{spec.name}: {uri}, by {viewer}\n"
+    picture = tmp_path / "screen.png"
+    saved = (await vmlab(lab_store, "screenshot", spec.name, picture, "--json")).data
+    assert (saved["width"], saved["height"], saved["file"]) == (720, 400, str(picture))
+    assert (decode(picture.read_bytes()).width, picture.stat().st_mode & 0o777) == (720, 0o600)
     saw = Path(f"{viewer}.saw")
     await bench.until(lambda: saw.exists() and saw.read_text(), 20)
     assert saw.read_text() == f"{uri} RFB 003.008 ?\n"

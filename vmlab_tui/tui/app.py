@@ -317,4 +317,7 @@ def run(uri: str | None = None, store: Path | None = None) -> None:
     if theme and theme not in THEMES:
         print(f"VMLAB_THEME={clean_line(theme, 40)} is no theme: {', '.join(THEMES)}", file=sys.stderr)
         raise SystemExit(Exit.USAGE)
+    from vmlab_tui.tui.graphics import prepare
+
+    prepare()
     LabApp(uri, store, theme).run()

@@ -33,7 +33,8 @@ async def perform(
     """Do ``verb`` to ``targets``, which were taken when the key was pressed.
 
     Asks for what the verb wants to be asked for, and before anything is lost. ``given``: arguments that are
-    known already; ``typed``: variables of a run, see `Args.typed`. A new run has a screen that asks.
+    known already; ``typed``: variables of a run, see `Args.typed`. A new run has a screen that asks, a VM's
+    picture one that shows it.
     Returns the outcome, or None when it failed or was called off; both are shown.
     """
     from vmlab_tui.verbs.verb import Args
@@ -57,6 +58,11 @@ async def perform(
             given[param.name] = chosen.ref
         else:
             targets = (chosen,)
+    if verb.id == "vm.screenshot" and targets and not given:
+        from vmlab_tui.tui.screens.display import DisplayScreen
+
+        app.push_screen(DisplayScreen(targets[0]))
+        return None
     if verb.picks and targets and targets[0].kind == "vm" and param and param.name not in given:
         from vmlab_tui.tui.screens.pick import choose_snapshot
 

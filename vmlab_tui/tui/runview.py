@@ -308,6 +308,8 @@ def possible(view: RunView, verb_id: str) -> bool:
     gone = ended is not None and ended.disposition != "kept"
     if verb_id == "ssh":
         return not gone and done(view, "ssh")
+    if verb_id == "vm.screenshot":
+        return done(view, "define")  # of a VM that is gone there are the pictures of its boot
     if verb_id.startswith("vm."):
         return not gone and done(view, "define")
     if verb_id == "runs.resume":

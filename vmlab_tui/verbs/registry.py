@@ -27,6 +27,7 @@ from vmlab_tui.verbs.runs_debug import (
 )
 from vmlab_tui.verbs.runs_logs import RunsLogs
 from vmlab_tui.verbs.runs_view import RunsList, RunsShow
+from vmlab_tui.verbs.screenshot import Screenshot
 from vmlab_tui.verbs.snapshot_revert import SnapshotRevert
 from vmlab_tui.verbs.snapshots import SnapshotCreate, SnapshotDelete, SnapshotDescribe, SnapshotList
 from vmlab_tui.verbs.ssh import Ssh
@@ -47,6 +48,7 @@ VERBS: tuple[Verb, ...] = (
     Diagnose(),
     Console(),
     View(),
+    Screenshot(),
     Cp(),
     Forward(),
     Start(),

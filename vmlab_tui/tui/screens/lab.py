@@ -23,7 +23,7 @@ class LabArea(OfferingArea):
 
     IDENT = "lab"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *verb_bindings("lab", first="nsctpmkRDhOv"),
+        *verb_bindings("lab", first="nsctpmkRDhOvV"),
         Binding("y", "copy", "copy", show=False, tooltip="Copy a name, path, address or uuid"),
         Binding("escape", "back", "back", show=False, tooltip="Back to the list; take marks away"),
     ]

@@ -1,4 +1,4 @@
-"""A log out of the screen: into a pager, into a file."""
+"""A log or a picture out of the screen: into a pager, into a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,15 @@ async def open_in_pager(app: LabApp, source: LogSource, title: str) -> None:
 
 async def save_log(app: LabApp, source: LogSource, title: str) -> None:
     """Ask where to, and write a clean copy there. Never overwrites without being told to."""
-    suggestion = str(Path.home() / f"{_slug(title)}.log")
+    await save_as(app, title, ".log", lambda handle: clean_copy(source, handle, sgr=False))
+
+
+async def save_as(app: LabApp, title: str, suffix: str, write: Callable[[int], None]) -> None:
+    """Ask where to and have it written by ``write``, in a thread, which closes the descriptor it is given.
+
+    Never overwrites without being told to.
+    """
+    suggestion = str(Path.home() / f"{_slug(title)}{suffix}")
     while True:
         typed = await app.push_screen_wait(SaveDialog(title, suggestion))
         if typed is None:
@@ -144,12 +152,12 @@ async def save_log(app: LabApp, source: LogSource, title: str) -> None:
         suggestion = typed
         shown = clean_line(str(whole_path(typed)), 300)
         try:
-            await asyncio.to_thread(_save, source, typed, os.O_EXCL)
+            await asyncio.to_thread(_save, write, typed, os.O_EXCL)
         except FileExistsError:
             if not await app.ask(f"{shown} exists. Overwrite it?", ["what is in it now"]):
                 continue
             try:
-                await asyncio.to_thread(_save, source, typed, os.O_TRUNC)
+                await asyncio.to_thread(_save, write, typed, os.O_TRUNC)
             except OSError as error:
                 app.show_error(f"{shown} cannot be written: {error.strerror or error}")
                 return
@@ -168,9 +176,9 @@ def whole_path(typed: str) -> Path:
     return path.absolute()
 
 
-def _save(source: LogSource, typed: str, how: int) -> None:
+def _save(write: Callable[[int], None], typed: str, how: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how
-    clean_copy(source, os.open(whole_path(typed), flags, 0o600), sgr=False)
+    write(os.open(whole_path(typed), flags, 0o600))
 
 
 def _slug(title: str) -> str:
