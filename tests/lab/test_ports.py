@@ -46,6 +46,30 @@ def test_a_port_in_use_by_another_program_is_passed_over(tmp_path: Path) -> None
         assert ports.reserve(store, "a", {"x": 1})[0].host_port != expected
 
 
+def test_stores_begin_at_places_of_their_own_and_use_all_of_the_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(store: Store) -> int:
+        port = ports.reserve(store, "a", {"x": 1})[0].host_port
+        ports.release(store, "a")
+        return port
+
+    stores = [Store(tmp_path / f"store-{number}") for number in range(20)]
+    for store in stores:
+        store.root.mkdir()
+    begun = {first(store) for store in stores}
+    assert len(begun) > 15
+    link = tmp_path / "link"
+    link.symlink_to(stores[0].root)
+    assert first(Store(link)) == first(stores[0])
+    monkeypatch.setattr(ports, "FIRST", ports.LAST - 9)
+    monkeypatch.setattr(ports, "_free", lambda _: True)
+    given = [one.host_port for one in ports.reserve(stores[0], "all", {f"p{n}": n for n in range(10)})]
+    assert sorted(given) == list(range(ports.FIRST, ports.LAST + 1))
+    with pytest.raises(LabError, match="no free port"):
+        ports.reserve(stores[0], "more", {"x": 1})
+
+
 def test_processes_reserving_at_once_get_different_ports(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from vmlab_tui.base.paths import Store;"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 
@@ -52,6 +54,18 @@ def _free(port: int) -> bool:
         return True
 
 
+def _in_order(store: Store) -> Iterator[int]:
+    """All ports, from a place on that the store's path gives.
+
+    A registry knows its own store only: two stores that began at the same place would want the same port in
+    the moment between asking whether it is free and QEMU's taking it.
+    """
+    digest = hashlib.sha256(os.fsencode(store.root.resolve())).digest()
+    start = FIRST + int.from_bytes(digest[:8]) % (LAST + 1 - FIRST)
+    yield from range(start, LAST + 1)
+    yield from range(FIRST, start)
+
+
 def reserve(store: Store, uuid: str, wanted: Mapping[str, int]) -> tuple[Forward, ...]:
     """Reserve a port for each of ``wanted`` (name to guest port) for the VM ``uuid``.
 
@@ -60,7 +74,7 @@ def reserve(store: Store, uuid: str, wanted: Mapping[str, int]) -> tuple[Forward
     with _registry(store) as ports:
         held = {owner: int(port) for port, owner in ports.items()}
         forwards = []
-        candidates = iter(range(FIRST, LAST + 1))
+        candidates = _in_order(store)
         for name, guest_port in wanted.items():
             owner = f"{uuid}/{name}"
             port = held.get(owner)
