@@ -395,3 +395,46 @@ def test_a_watched_folder_that_is_not_there_keeps_everything(zoo: Zoo) -> None:
     assert shown["items"] == []
     assert keys(shown, "unprovable") == {"file:f.qcow2"}
     zoo.outside.with_name("away").rename(zoo.outside)
+
+
+def _bundle(folder: Path, day: int) -> Path:
+    """What a diagnosis of that day of 2021 kept."""
+    made = folder / f"diagnosis-202101{day:02}T000000Z"
+    made.mkdir(mode=0o700)
+    (made / "serial.txt").write_text('# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n')
+    for name in ("diagnosis.txt", "diagnosis.json"):
+        (made / name).write_text("{}")
+        os.utime(made / name, (1.6e9 + 86400 * day,) * 2)
+    return made
+
+
+def test_old_diagnoses_of_what_stays_go_alone_and_those_of_what_goes_with_it(zoo: Zoo) -> None:
+    run = zoo.run("ended-1")
+    kept = zoo.vm("kept", run, keep=True)
+    dead = zoo.vm("dead", "never-was")
+    places = [zoo.store.runs / run, zoo.store.vms / kept]
+    made = {place: [_bundle(place, day) for day in range(1, 6)] for place in places}
+    for day in range(1, 6):
+        _bundle(zoo.store.vms / dead, day)
+    half = places[0] / "diagnosis-20210101T000001Z"
+    half.mkdir()  # without its note nobody knows what it is
+    old = {f"diagnosis:{one}" for those in made.values() for one in those[:2]}
+    before = state_of(places)
+    shown = vmlab("clean")
+    assert shown["not_searched"] == []
+    assert keys(shown, "items") == {*old, f"vm:{dead}"}
+    assert "passwd" not in json.dumps(shown), "a guest's text is no disk"
+    cleaned = vmlab("clean", "--yes", "--class", "diagnosis")
+    assert keys(cleaned, "results", state="done") == old
+    assert [len(list(place.glob("diagnosis-*"))) for place in places] == [4, 3]
+    vmlab("rm", kept, "--yes")
+    entries = vmlab("trash", "list")["entries"]
+    assert isinstance(entries, list)
+    lost = next(one["entry"] for one in entries if kept in one["key"] and one["key"].startswith("diagnosis"))
+    told = vmlab("undo", lost, code=1)["results"]
+    assert isinstance(told, list)
+    assert "bring that back first" in told[0]["why"] or "is not there" in told[0]["why"]
+    assert not (zoo.store.vms / kept).exists()
+    vmlab("undo")
+    vmlab("undo")
+    assert state_of(places) == before

@@ -248,7 +248,9 @@ class Graph:
         )
         things = {key: part.thing for key, part in self.parts.items()}
         total = sum(
-            part.thing.frees or comes_back(part.files) for key, part in self.parts.items() if key[0] != "disk"
+            part.thing.frees or comes_back(part.files)
+            for key, part in self.parts.items()
+            if key[0] not in ("disk", "diagnosis")
         )
         return World(things, tuple(self._edges), blinds, tuple(dict.fromkeys(self.searched)), total)
 

@@ -23,6 +23,7 @@ CLASSES: dict[str, str] = {
     "image": "images that a rule of the settings calls disposable",
     "template": "templates past their budget",
     "run": "run directories past the keep rule",
+    "diagnosis": "what older diagnoses of a run or a VM kept",
     "adopted": "adopted files past the time they were to be kept",
     "stale": "port reservations and sockets of VMs and runs that are gone",
     "trash": "things in the trash past its age or size",

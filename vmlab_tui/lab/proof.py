@@ -14,6 +14,7 @@ KINDS = {
     "template": "template",
     "run": "run",
     "staging": "unfinished image",
+    "diagnosis": "diagnosis",
     "trash": "in the trash",
     "disk": "disk",
     "ports": "ports",

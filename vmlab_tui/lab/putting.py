@@ -156,6 +156,8 @@ def _nothing_in_the_way(entry: Entry) -> None:
                 f"{src} is there again, so {clean_line(entry.name, 80)} cannot come back",
                 hint=f"move {src} away and try again; nothing was changed",
             )
+        if entry.key[0] == "diagnosis" and not src.parent.is_dir():
+            raise LabError(f"{src.parent} is not there, which it was a part of", hint="bring that back first")
         if not dst.exists() and not src.exists():
             raise LabError(
                 f"{dst} is not there any more: {clean_line(entry.name, 80)} cannot come back whole"

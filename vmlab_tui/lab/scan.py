@@ -17,6 +17,7 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.lane import Lane
 from vmlab_tui.images.store import image_file, scan_images
 from vmlab_tui.lab import leftovers, parts
+from vmlab_tui.lab.bundles import add_bundles
 from vmlab_tui.lab.census import Answer, Graph, names, watched
 from vmlab_tui.lab.claims import GRACE, Claim, Policy, of_images, of_runs, of_trash
 from vmlab_tui.lab.context import SYSTEM, Lab
@@ -115,7 +116,11 @@ def _look(
     parts.add_staging(graph, lab.store)
     parts.add_templates(graph, lab.store, policy)
     folders = owned_vms(graph, lab, memory, own, runs, now)
-    parts.add_runs(graph, lab.store, runs, of_runs(runs.values(), policy, now))
+    ended = of_runs(runs.values(), policy, now)
+    parts.add_runs(graph, lab.store, runs, ended)
+    for run in runs.values():
+        if run.id not in ended and not run.live:
+            add_bundles(graph, lab.store.run(run.id), graph.parts["run", run.id].files, run.id, now)
     parts.add_ports(
         graph, lab.store, {*folders, *own, *trashed, *(uuid for run in runs.values() for uuid in run.uuids)}
     )

@@ -11,6 +11,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.census import Naming
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.lab import parts
+from vmlab_tui.lab.bundles import add_bundles, in_bundles
 from vmlab_tui.lab.census import Graph, names
 from vmlab_tui.lab.claims import GRACE, Claim, RunFact, of_vm
 from vmlab_tui.lab.context import Lab
@@ -46,6 +47,7 @@ def owned_vms(
         plain = (
             *PLAIN,
             *(last for path in files if (last := path.rpartition("/")[2]).startswith("console.log")),
+            *(path.rpartition("/")[2] for those in in_bundles(folder, files).values() for path in those),
         )
         lease, problem = _lease(folder, memory, files)
         found[name] = lease
@@ -86,6 +88,8 @@ def owned_vms(
         )
         graph.edge(("vm", name), ("run", lease.run_id), "its lease names the run")
         graph.edge(("vm", name), ("ports", name), "its forwards")
+        if not claim.rule:
+            add_bundles(graph, folder, files, lease.run_id, now)
     graph.searched.append(f"the leases and disks in {vms}")
     for uuid, domain in own.items():
         if uuid not in found:

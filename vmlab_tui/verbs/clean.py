@@ -33,7 +33,7 @@ Without a terminal and without --yes it only shows. Everything goes to the trash
 back, running VMs running); vmlab trash empty frees the space.
 
 Classes: dead-run, ended-run, expired, expired-off, no-domain, no-directory, empty-dir, libvirt, half-built,
-former, image, template, run, adopted, stale.
+former, image, template, run, diagnosis, adopted, stale.
 
 Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 something was skipped or failed;
 3 more would go than the settings allow at once; 4 libvirt or the disk failed."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vmlab_tui.lab.sweep import Cleaner
     from vmlab_tui.lab.trash import Entry
 
-REMOVABLE = ("vm", "image", "file", "template", "run", "adopted", "staging", "libvirt")
+REMOVABLE = ("vm", "image", "file", "template", "run", "adopted", "staging", "libvirt", "diagnosis")
 
 
 class Remove(Verb):
