@@ -19,6 +19,7 @@ from tests.lab.test_holders import MAPPED
 from tests.lab.test_zoo import keys, vmlab, zoo  # noqa: F401  # a fixture
 from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, qemu_img, state_of, virsh
 from vmlab_tui.base.faults import POINTS
+from vmlab_tui.base.paths import used_bytes
 from vmlab_tui.lab import sweep
 from vmlab_tui.lab.holders import who_holds
 from vmlab_tui.lab.trash import RESERVE, list_entries
@@ -63,6 +64,8 @@ def test_killed_while_cleaning_a_second_call_finishes(zoo: Zoo, point: str) -> N
     entries, problems = list_entries(zoo.store)
     assert [entry.state for entry in entries] == ["in"]
     assert not problems
+    memory = Path(entries[0].place(entries[0].memory))
+    assert entries[0].size > used_bytes(memory.stat()) > 0, "what emptying frees counts the memory too"
     vmlab("undo")
     assert power(running) == "running"
     assert libvirt_state([running]) == defined

@@ -367,6 +367,11 @@ def test_what_another_needs_or_holds_is_not_adopted(zoo: Zoo) -> None:
 def test_a_persons_word_overrides_a_lease_but_no_need(zoo: Zoo) -> None:
     kept = zoo.vm("kept", "never-was", keep=True)
     image = zoo.image("gold")
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", "rm", "kept", "--yes"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert f"did you mean 'kept-{kept[:8]}'?" in done.stderr, "what is removed is not guessed"
     user = zoo.vm("user", "never-was", keep=True, disk=image)
     vmlab("rm", kept, "--yes")
     assert {path.name for path in zoo.store.vms.iterdir()} == {user}

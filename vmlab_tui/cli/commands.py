@@ -149,7 +149,7 @@ async def _call(verb: Verb, values: dict[str, Any]) -> int:
     if (verb.loses or verb.confirms) and front.interactive and not yes:
         preview = await verb.preview(ctx, args)
         if preview.loses:
-            for line in preview.lines:
+            for line in (*preview.lines, *([preview.head] if preview.head else [])):
                 click.echo(line, err=True)
             if not await front.confirm("Go on?", preview.loses):
                 raise Interrupted("nothing was changed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -33,11 +34,24 @@ def find(world: World, ref: str, kinds: Iterable[str] = ()) -> Thing:
     if len(found) == 1:
         return found[0]
     if not found:
+        fitting = [one for one in world.things.values() if not wanted or one.key[0] in wanted]
         raise UsageError(
-            f"nothing here is called '{clean_line(ref, 80)}'", hint="vmlab ls and vmlab image list show names"
+            f"nothing here is called '{clean_line(ref, 80)}'",
+            hint=near(ref, [one.name for one in fitting if one.ours])
+            or "vmlab ls and vmlab image list show names",
         )
     names = ", ".join(f"{thing.key[0]}:{clean_line(thing.key[1], 60)}" for thing in found[:5])
     raise UsageError(f"{len(found)} things are called '{clean_line(ref, 80)}'", hint=f"say which: {names}")
+
+
+def near(ref: str, names: Iterable[str]) -> str:
+    """``did you mean 'web-7f3a'?``, or nothing: what is removed is named in full, and not guessed."""
+    known = sorted(set(names))
+    found = [name for name in known if ref and name.startswith(ref)] or difflib.get_close_matches(
+        ref, known, 3
+    )
+    shown = " or ".join(f"'{clean_line(name, 80)}'" for name in found[:3])
+    return f"did you mean {shown}?" if shown else ""
 
 
 def ask_for(things: Iterable[Thing], action: Action, why: str) -> Callable[[World], World]:

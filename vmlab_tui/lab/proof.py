@@ -26,8 +26,14 @@ KINDS = {
 
 
 def title(thing: Thing) -> str:
-    """``VM web-7f3a``, fit for a line."""
-    return f"{KINDS.get(thing.key[0], thing.key[0])} {clean_line(thing.name, 80)}"
+    """``VM web-7f3a``, ``VM web-7f3a in the trash``, fit for a line."""
+    return f"{bare_title(thing)} in the trash" if thing.trash and thing.was else bare_title(thing)
+
+
+def bare_title(thing: Thing) -> str:
+    """The same without where it is."""
+    kind = thing.was or thing.key[0]
+    return f"{KINDS.get(kind, kind)} {clean_line(thing.name, 80)}"
 
 
 def reason(judgement: Judgement, key: Key) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.faults import declare, point
-from vmlab_tui.base.paths import Store
+from vmlab_tui.base.paths import Store, used_bytes
 from vmlab_tui.base.proc import arun
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts import keepsake
@@ -103,10 +103,19 @@ async def _go(store: Store, host: Host, entry: Entry) -> Entry:
                 await arun(["umount", "--", mounted], timeout=30)
             await asyncio.to_thread(trash.move, move.src, move.dst)
             point(MOVED)
-    closed = entry.model_copy(update={"state": "in"})
+    size = entry.size + await asyncio.to_thread(_memory_bytes, entry)
+    closed = entry.model_copy(update={"state": "in", "size": size})
     await asyncio.to_thread(trash.write_entry, store, closed)
     point(DONE)
     return closed
+
+
+def _memory_bytes(entry: Entry) -> int:
+    """What saving the memory has added on the disk."""
+    try:
+        return used_bytes(Path(entry.place(entry.memory) or entry.memory).stat()) if entry.memory else 0
+    except OSError:
+        return 0
 
 
 async def bring_back(store: Store, host: Host, entry: Entry) -> str:

@@ -57,6 +57,8 @@ class Thing:
     """Whether ``root`` is a wish (a lease, no rule) that a person's own word overrides."""
     run: str = ""
     """The run that made it."""
+    was: str = ""
+    """Of what lies in the trash: the kind of thing that it was, as the first part of a key."""
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,7 @@ def _trash(graph: Graph, memory: Memory, policy: Policy, now: float) -> set[str]
             unfinished,
             ours=True,
             trash=True,
+            was=entry.key[0],
             action=Action.EMPTY,
             since=claim.since,
             paths=tuple(move.dst for move in entry.moves),

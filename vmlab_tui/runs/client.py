@@ -141,8 +141,8 @@ def get_run(lab: Lab, ref: str) -> RunView:
     names = sorted(folder.name for folder in lab.store.runs.iterdir()) if lab.store.runs.is_dir() else []
     if ref in names:
         return _view(lab.store.run(ref))
-    if ref == "last" and names:
-        return list_runs(lab)[0][0]
+    if ref == "last" and names and (views := list_runs(lab)[0]):
+        return views[0]
     found = [name for name in names if name.startswith(ref)]
     if len(found) == 1:
         return _view(lab.store.run(found[0]))

@@ -80,7 +80,14 @@ THING is a VM's name, a pattern of names in quotes, a file, a pattern of files, 
             facts = await host.facts()
         for one in found:
             await blocking(partial(take, ctx.lab.store, one, seconds, uid=facts.qemu_uid, gid=facts.qemu_gid))
-        return Outcome(data, (*_lines(found), f"taken over for {span(seconds)}", "  vmlab clean --dry-run"))
+        return Outcome(
+            data,
+            (
+                *_lines(found),
+                f"taken over for {span(seconds)}",
+                "  vmlab rm takes it away; vmlab keep and extend say how long a VM stays",
+            ),
+        )
 
     @staticmethod
     async def _find(ctx: Context, args: Args) -> list[Takeover]:

@@ -165,11 +165,11 @@ def results_outcome(
     data: dict[str, JsonValue], results: Sequence[Result], *, verb: str, then: str = ""
 ) -> Outcome:
     """What a clean-up or an undo came to: 0 if all was done, 1 if something was skipped or failed."""
-    from vmlab_tui.lab.proof import title
+    from vmlab_tui.lab.proof import bare_title
 
     words = {"done": verb, "skipped": "skipped", "failed": "failed", "back": "put back"}
     lines = [
-        f"{words[one.state]}: {title(one.thing)}" + (f": {clean_line(one.why, 300)}" if one.why else "")
+        f"{words[one.state]}: {bare_title(one.thing)}" + (f": {clean_line(one.why, 300)}" if one.why else "")
         for one in results
     ]
     data["results"] = [

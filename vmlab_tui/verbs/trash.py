@@ -260,7 +260,12 @@ A VM that ran comes back running, where it stood; what it stands on comes back b
 def _entry(entries: list[Entry], ref: str) -> str:
     found = [entry for entry in entries if ref in (entry.id, entry.name, entry.key[-1])]
     if not found:
-        raise UsageError(f"nothing in the trash is called '{clean_line(ref, 80)}'", hint="vmlab trash list")
+        from vmlab_tui.lab.asked import near
+
+        raise UsageError(
+            f"nothing in the trash is called '{clean_line(ref, 80)}'",
+            hint=near(ref, [entry.name for entry in entries]) or "vmlab trash list",
+        )
     return found[-1].id  # of several of that name the last one that was moved there
 
 

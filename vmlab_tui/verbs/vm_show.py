@@ -73,7 +73,9 @@ class Show(Verb):
         }
         rows = [("power", vm.power), ("uuid", vm.uuid)]
         if lease:
-            time = f"{left(lease.expires)} (until {local(lease.expires)})" if lease.expires else "its run's"
+            time = "kept" if lease.keep else "its run's"
+            if lease.expires:
+                time = f"{left(lease.expires)} (until {local(lease.expires)})"
             if was := lease.forked_from:
                 rows.append(("fork of", clean_line(f"{was.name}@{was.snapshot}", 120)))
             else:

@@ -61,7 +61,7 @@ port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
         if lease is None:
             other = domain and domain.mark and domain.mark.store != str(store.root)
             return (clean_line(vm.name, 60), power, "-", "other lab" if other else "foreign", "-")
-        time = left(lease.expires) if lease.expires else "its run's"
+        time = left(lease.expires) if lease.expires else "kept" if lease.keep else "its run's"
         return (clean_line(vm.name, 60), power, str(lease.port("ssh") or "-"), time, lease.run_id)
 
 
