@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vmlab_tui.lab.holders import ask_kernel, who_holds
+from vmlab_tui.lab.holders import _lives, ask_kernel, who_holds
 
 MAPPED = (
     "import ctypes, os; size = ctypes.c_size_t\n"
@@ -139,3 +139,12 @@ def test_processes_are_named(file: Path) -> None:
     with reading(file):
         found = who_holds({(facts.st_dev, facts.st_ino)}).found
     assert [holder.who.split()[0] for holder in found] == ["sleep"]
+
+
+def test_a_process_that_has_ended_hides_nothing(file: Path) -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not _lives(str(process.pid)), "it waits to be reaped"
+    process.wait()
+    assert not _lives(str(process.pid))
+    assert _lives(str(os.getpid()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -443,3 +444,27 @@ def test_old_diagnoses_of_what_stays_go_alone_and_those_of_what_goes_with_it(zoo
     vmlab("undo")
     vmlab("undo")
     assert state_of(places) == before
+
+
+def test_a_share_that_goes_between_two_looks_keeps_everything(zoo: Zoo) -> None:
+    async def work() -> list[tuple[str, ...]]:
+        from vmlab_tui.hosts.host import Host
+        from vmlab_tui.lab.claims import Policy
+        from vmlab_tui.lab.context import Lab
+        from vmlab_tui.lab.reach import judge
+        from vmlab_tui.lab.scan import Scanner
+
+        async with Host.open("qemu:///system") as host:
+            scanner = Scanner(Lab("qemu:///system", zoo.store), Policy(watch=(zoo.outside,)))
+            found = [judge(await scanner.look(host))]
+            subprocess.run(["umount", zoo.outside], check=True)
+            found += [
+                judge(await scanner.look(host, ("file", "free.qcow2"))),
+                judge(await scanner.look(host)),
+            ]
+            return [tuple(key[1] for key in one.order if key[0] == "file") for one in found]
+
+    subprocess.run(["mount", "-t", "tmpfs", "share", zoo.outside], check=True)
+    overlay(zoo.outside / "over.qcow2", zoo.former("base"))
+    zoo.former("free")
+    assert asyncio.run(work()) == [("free.qcow2",), (), ()], "'base' was needed by what cannot be seen now"

@@ -122,11 +122,17 @@ async def pool_folders(host: Host, *, timeout: float = 30) -> list[tuple[str, st
                 return []
             raise
         for pool in pools:
-            root = parse(pool.XMLDesc())
-            path = root.findtext("target/path")
-            if root.get("type") in ("dir", "fs", "netfs") and path and path.startswith("/"):
-                mounted = root.get("type") == "dir" or pool.isActive()
-                found.append((path, "" if mounted else "its pool is not active, so it may not be mounted"))
+            try:
+                root = parse(pool.XMLDesc())
+                path = root.findtext("target/path")
+                if root.get("type") in ("dir", "fs", "netfs") and path and path.startswith("/"):
+                    mounted = root.get("type") == "dir" or pool.isActive()
+                    found.append(
+                        (path, "" if mounted else "its pool is not active, so it may not be mounted")
+                    )
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:  # else it is gone meanwhile
+                    raise
         return found
 
     return await host._call("list storage pools", work, timeout)

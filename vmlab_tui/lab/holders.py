@@ -46,8 +46,9 @@ def who_holds(wanted: Container[Ident]) -> Holders:
         try:
             idents = {one for one in _open_files(name) if one in wanted}
         except PermissionError:
-            # a container's first process may be closed even to root; an init holds no disks
-            hidden += name != "1"
+            # a container's first process may be closed even to root; an init holds no disks. What has just
+            # ended is closed as well
+            hidden += name != "1" and _lives(name)
             continue
         except OSError:
             continue  # gone meanwhile
@@ -121,6 +122,14 @@ def _open_files(pid: str) -> Iterator[Ident]:
             facts = os.stat(f"{folder}/{name}")  # noqa: PTH116  # thousands of them
             if stat.S_ISREG(facts.st_mode):
                 yield facts.st_dev, facts.st_ino
+
+
+def _lives(pid: str) -> bool:
+    """Whether it is still there, and no zombie; see proc(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _about(pid: str) -> tuple[str, str, bool]:

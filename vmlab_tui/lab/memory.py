@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vmlab_tui.base.signs import Remembered
@@ -19,10 +20,19 @@ class Memory:
         self.leases: Remembered[tuple[Lease | None, str]] = Remembered()
         self.stored: Remembered[Stored] = Remembered()
         self._entries: Remembered[Entry] = Remembered()
+        self._devices: dict[str, int] = {}
 
     def begin(self) -> None:
         for one in (self.headers, self.leases, self.stored, self._entries):
             one.begin()
+
+    def same_device(self, folder: str) -> bool:
+        """Whether it lies on the file system of the first look: of a share that goes, the place stays."""
+        try:
+            device = os.stat(folder).st_dev  # noqa: PTH116
+        except OSError:
+            return folder not in self._devices
+        return self._devices.setdefault(folder, device) == device
 
     def entry(self, folder: Path) -> Entry:
         """Raises LabError."""

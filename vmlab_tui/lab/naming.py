@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmlab_tui.base.signs import Remembered
+from vmlab_tui.base.signs import Remembered, settled, sign
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.images.header import BadImage, formats_of, inspect
 from vmlab_tui.lab.chains import file_named
 
 _ALONE = frozenset({"raw", "iso", "luks", "vdi", "dmg", "bochs", "gzip", "xz", "zstd", "bzip2", "zip", "tar"})
 """Formats whose files name no others."""
-_AGAIN = 0.05
-"""Seconds after which a header that makes no sense is read once more."""
+_AGAIN = (0.05, 0.1, 0.2, 0.4)
+"""Seconds after which a header that makes no sense is read once more, while the file is young."""
 _QUOTED = re.compile(rb'"([^"\r\n\0]{1,1000})"')
 
 
@@ -42,15 +42,33 @@ class Headers:
 
     def named(self, path: str, facts: os.stat_result) -> Named:
         """What the plain file ``path`` names. Never raises."""
-        return self._known.get(path, facts, lambda: _read_twice(path))
+        return self._known.get(path, facts, lambda: _read_patiently(path, facts.st_dev))
 
 
-def _read_twice(path: str) -> Named:
-    found = _read(path)
-    if found.problem:
-        time.sleep(_AGAIN)  # it may just be being written
+def _read_patiently(path: str, device: int) -> Named:
+    """Others make files and remove them: what is gone names nothing, what is in the making is waited for."""
+    for rest in (*_AGAIN, 0.0):
         found = _read(path)
+        if not found.problem:
+            break
+        try:
+            made = sign(os.stat(path))  # noqa: PTH116  # names may be longer than a Path bears
+        except FileNotFoundError:
+            # unless the share went on which it lies
+            return Named() if _device_of(os.path.dirname(path)) == device else found  # noqa: PTH120
+        except (OSError, ValueError):
+            break
+        if settled([made], time.time_ns()):
+            break
+        time.sleep(rest)
     return found
+
+
+def _device_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
 
 
 def _read(path: str) -> Named:

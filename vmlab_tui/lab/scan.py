@@ -133,6 +133,8 @@ def _look(
             graph.blind(f"the folder {place}", "it is to be watched, and is not there")
     everywhere = [*map(str, policy.watch), *(folder for folder, _ in pools), *leftovers.usual_folders(lab)]
     for name in dict.fromkeys(everywhere):
+        if not memory.same_device(name):
+            graph.blind(f"the folder {name}", "what was mounted there has changed meanwhile")
         watched(graph, Path(name))
     for answer in answers:
         _domains(graph, answer)
