@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from tests.runs.samples import plan
 from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.model import HostFacts
+from vmlab_tui.hosts.xml import domain_xml
 from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.journal.state import RunState, StepState
 from vmlab_tui.lab.leases import Lease
 from vmlab_tui.runs.keys import SecretHash, differences, plan_keys
-from vmlab_tui.runs.plan import Plan, PlannedKey
+from vmlab_tui.runs.plan import Plan, PlannedKey, PlannedStart
 from vmlab_tui.runs.reuse import Kept, best_first, why_not_later
+from vmlab_tui.runs.start import told
 
 FACTS = HostFacts("test:///default", (9, 0, 0), (7, 2, 0), 0, 0, 2, 1 << 34, 1 << 33)
 
@@ -74,7 +76,9 @@ def test_the_key_changes_from_the_edited_step_on(steps: list[dict[str, Any]], pl
         assert not set(mine[place:]) & set(theirs[place:])
 
 
-def test_image_shape_and_cloud_init_change_everything_names_and_ports_nothing() -> None:
+def test_image_shape_and_cloud_init_change_everything_names_and_ports_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = plan(steps=STEPS)
 
     def vm(**change: Any) -> Plan:
@@ -94,6 +98,9 @@ def test_image_shape_and_cloud_init_change_everything_names_and_ports_nothing() 
     for other in (vm(name="another", uuid="x", mac="52:54:00:00:00:02"), plan(steps=STEPS, checks=[])):
         assert first_difference(made, other) is None
     assert first_difference(made, made.model_copy(update={"ports": {"ssh": 22, "web": 80}})) is None
+    before = keys(made)
+    monkeypatch.setattr("vmlab_tui.runs.keys.domain_xml", lambda spec: domain_xml(spec).replace("q35", "pc"))
+    assert not set(keys(made)) & set(before), "another machine type"
 
 
 def test_variables_count_in_scripts_only_and_secrets_only_as_a_hash(tmp_path: Path) -> None:
@@ -211,6 +218,22 @@ def test_why_a_step_is_done_again() -> None:
     assert "no VM of an earlier run" in why_not_later(boot, new.steps, ours, [])
     bigger = new.model_copy(update={"vm": new.vm.model_copy(update={"memory": 1 << 30})})
     assert "the clean boot: memory changed" in why(boot, made=bigger)
+
+
+def test_where_a_run_starts_is_told_with_the_run_it_comes_from() -> None:
+    made = plan(steps=STEPS).model_copy(update={"why": "step 10 'one': script changed since run x-1"})
+    assert told(made) == f"cold: boots from the image; {made.why}"
+
+    def start(kind: str, after: int) -> Plan:
+        fields = {"kind": kind, "source": "s", "snapshot": "n", "after": after, "key": "k", "run_id": "x-1"}
+        begun = PlannedStart.model_validate({**fields, "instance_id": "i"})
+        return made.model_copy(update={"start": begun})
+
+    assert told(start("template", 8)) == (
+        f"warm: from the clean boot that run x-1 left as a template; {made.why}"
+    )
+    assert told(start("checkpoint", 10)) == f"warm: run x-1 has done all up to 10 'one'; {made.why}"
+    assert told(made.model_copy(update={"why": ""})) == "cold: boots from the image"
 
 
 def _at(number: int, state: str) -> RunState:

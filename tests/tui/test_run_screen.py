@@ -18,6 +18,7 @@ from tests.tui.run_samples import UNTIL, MadeRun
 from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.units import span
 from vmlab_tui.guests.stage import SHORT, Stage
+from vmlab_tui.runs.plan import PlannedStart, write_plan
 from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run_secrets import SecretsDialog
@@ -47,6 +48,34 @@ async def test_a_failure_its_output_the_console_and_the_keys_are_on_one_small_sc
         assert "evil" not in shown
         assert {"s", "X"} <= bindings(screen)
         assert "g" not in bindings(screen)
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_where_it_starts_and_why_not_later_stand_above_the_steps(
+    made: MadeRun, size: tuple[int, int]
+) -> None:
+    begun = PlannedStart(
+        kind="checkpoint", source="s", snapshot="n", after=10, key="k", run_id="sample-1", instance_id="i"
+    )
+    why = "step 11 'install rdp': script changed since run sample-1"
+    write_plan(made.folder, made.plan.model_copy(update={"start": begun, "why": why}))
+    made.steps(1, 7)
+    for number in (8, 9, 10):
+        made.begin(number)
+        made.finish(number, "reused")
+    made.begin(11)
+    async with LabApp().run_test(size=size) as pilot:
+        screen = await opened_run(pilot, made.id)
+        await until(pilot, lambda: marks(screen)["install rdp"] == "run")
+        told = [line.strip() for line in lines(pilot.app)[1 : screen.query_one("#body").region.y]]
+        where = "warm: run sample-1 has done all up to 10 'install desktop'"
+        assert told == ([where, why] if size == NARROW else [f"{where}; {why}"])
+        assert marks(screen)["install desktop"] == "same"
+        if size == NARROW:  # a log has all the room
+            await pilot.press("enter")
+            await until(pilot, lambda: "warm: run" not in text(pilot.app))
+            await pilot.press("escape")
+            await until(pilot, lambda: "warm: run" in text(pilot.app))
 
 
 @pytest.mark.parametrize("size", [NARROW, WIDE])

@@ -156,6 +156,15 @@ def head(view: RunView) -> list[Said]:
     ]
 
 
+def begins(view: RunView, width: int) -> list[Said]:
+    """Where the run starts, so which steps are the same as in which run, and why not later: a line or two."""
+    from vmlab_tui.runs.start import told
+
+    text = clean_line(told(view.plan))
+    where, why = clean_line(told(view.plan.model_copy(update={"why": ""}))), clean_line(view.plan.why)
+    return [(line, "dim") for line in ((text,) if cell_len(text) <= width or not why else (where, why))]
+
+
 def state_words(view: RunView) -> str:
     """``failed at 10 install desktop``, ``running 05 boot``, ``paused at 10 ...``, ``passed``."""
     from vmlab_tui.verbs.shapes import stopped_at

@@ -162,7 +162,8 @@ Secrets are never taken from the command line. Export them and name them with --
                 if finding.level == "warn":
                     ctx.front.say(f"warning: {finding.what}: {finding.detail}")
             prepared.raise_if_refused()
-            if prepared.plan.start:
+            # asked for, or warned of
+            if not (args.flag("cold") or prepared.plan.vm.time_travel):
                 ctx.front.say(f"start: {told(prepared.plan)}")
 
             from vmlab_tui.runs import client

@@ -179,5 +179,5 @@ class RunsShow(Verb):
             f"{number:02}",
             cut(step.name, 28) + again,
             took,
-            clean_line(told[0] if told else "", 60),
+            clean_line(told[0] if told else "", 90),  # whole, where it is the run that a step is reused from
         )

@@ -60,6 +60,7 @@ class RunScreen(VerbScreen):
     CSS = """
     RunScreen {
         #head { height: 1; background: $panel; padding: 0 1; }
+        #start { height: auto; padding: 0 1; display: none; }
         #body { height: 1fr; }
         #steps { width: 2fr; min-width: 40; }
         #logs { width: 3fr; border-left: solid $panel; }
@@ -90,6 +91,7 @@ class RunScreen(VerbScreen):
 
     def compose(self) -> ComposeResult:
         yield Static("", id="head", markup=False)
+        yield Static("", id="start", markup=False)
         columns = (Column("state", 4), Column("nr", 2), Column("step"), Column("took", 7, right=True))
         with Horizontal(id="body"):
             yield Rows(columns, id="steps", head=False, empty=f"reading run {clean_line(self.run_id)} ...")
@@ -163,6 +165,15 @@ class RunScreen(VerbScreen):
         if self.problem:
             parts[1:2] = [("cannot be read any more" if self.view else "cannot be read", "warn")]
         put(self.query_one("#head", Static), in_a_row(parts, self.size.width - 2))
+        self._show_start()
+
+    def _show_start(self) -> None:
+        from vmlab_tui.tui.runview import begins
+
+        widget, width = self.query_one("#start", Static), self.size.width - 2
+        said = begins(self.view, width) if self.view and not self._log_only else []
+        widget.display = bool(said)
+        put(widget, one_below_the_other(said, width), layout=True)
 
     def _show_steps(self) -> None:
         from vmlab_tui.tui.runview import at_work, followed, rows
@@ -211,6 +222,7 @@ class RunScreen(VerbScreen):
 
         if not self._there:
             return
+        self._show_start()
         widget = self.query_one("#ending", Static)
         lines: list[Said] = []
         if self.problem:
@@ -218,10 +230,11 @@ class RunScreen(VerbScreen):
             lines.append(("   esc goes back to the runs", "accent"))
         elif self.view and self._end and (self._end.verdict or self._end.output or self._end.console):
             narrow = self.has_class("-narrow")
-            room = self.size.height - 3 - _STEPS_LEFT if narrow else max(10, self.size.height // 3)
+            above = str(self.query_one("#start", Static).content).count("\n") + 1
+            room = self.size.height - 3 - above - _STEPS_LEFT if narrow else max(10, self.size.height // 3)
             lines = ending(self.view, self._end, room)
         width = self.size.width
-        widget.display = bool(lines) and not (self.has_class("-narrow") and self.has_class("-log"))
+        widget.display = bool(lines) and not self._log_only
         put(widget, one_below_the_other(lines, width), layout=True)
 
     @property
@@ -305,6 +318,11 @@ class RunScreen(VerbScreen):
         self.add_class("-log")
         self._show_end()
         self.call_after_refresh(self.query_one(LogView).focus)
+
+    @property
+    def _log_only(self) -> bool:
+        """Whether a small screen shows nothing but a log."""
+        return self.has_class("-narrow") and self.has_class("-log")
 
     @property
     def _log_visible(self) -> bool:
