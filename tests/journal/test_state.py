@@ -348,6 +348,11 @@ def test_going_back_abandons_what_was_done_since_and_counts_its_attempts() -> No
     ]
     lines += tried(3, again=2)
     on = fold(events(*lines))
+    touched = fold(events(*lines, ("altered", {"reason": "by ssh"}), ("altered", {"reason": "skipped"})))
+    keyless = ("checkpoint", {"name": "later", "after": 3, "key": ""})
+    there = [*lines, ("altered", {"reason": "by ssh"}), keyless]
+    returned = [fold(events(*there, ("went_back", {"name": name, "after": 3}))) for name in ("later", "boot")]
+    assert [touched.altered, *(one.altered for one in returned)] == ["by ssh", "by ssh", ""]
     assert [one.name for one in on.line] == ["boot", "two-2"]
     assert (on.amended, on.steps[3].attempt, on.steps[3].state) == ({3: 2}, 2, "ok")
 

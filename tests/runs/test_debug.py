@@ -11,6 +11,7 @@ import pytest
 
 from tests.runs.command import Said, only_run, vmlab
 from vmlab_tui.base.paths import Store, is_locked
+from vmlab_tui.base.proc import arun
 
 pytestmark = pytest.mark.guest
 
@@ -109,6 +110,13 @@ async def test_a_fix_in_the_guest_and_a_retry_in_place(lab_store: Store, profile
     assert attempts(lab_store, run) == [(FIRST, 1), (SECOND, 1), (SECOND, 2), (THIRD, 1), (CHECKS, 1)]
     assert await log_of(lab_store, run) == ["second", "third"]
     folder = lab_store.run(run)
+    # what was mended by hand is no start for a later run
+    keys = {one["name"]: one["key"] for one in (await show(lab_store, run))["checkpoints"]}
+    assert keys.pop("provisioned") == ""
+    assert all(keys.values())
+    planned = (await vmlab(lab_store, "run", profile, "--plan", "--json")).data["plan"]
+    assert planned["start"]["after"] == FIRST
+    assert f"step {SECOND} 'second': in run {run} somebody was in its guest by ssh" in planned["why"]
     assert (folder / f"steps/{SECOND}-second.1.log").read_text() == "first\nsecond\n"
     assert (folder / f"steps/{SECOND}-second.2.log").read_text() == "second\n"
     assert "| skipped |" in (folder / "report.md").read_text()
@@ -170,6 +178,35 @@ async def test_breaks_steps_and_a_pause_that_somebody_asks_for(lab_store: Store,
     kept = await say(lab_store, "keep", run)
     assert kept.status == 0, kept.err
     assert (await show(lab_store, run))["disposition"] == "kept"
+    assert (await vmlab(lab_store, "runs", "end", run, "--yes")).status == 0
+
+
+async def test_somebody_goes_back_behind_our_back(lab_store: Store, profile: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.sh"
+    slow.write_text("sleep 100\n")
+    run = await start(lab_store, profile, "--break", "third", "--break", "second")
+    await until(lab_store, run, "paused", at=SECOND)
+    assert (await say(lab_store, "skip", run, "--yes")).status == 0
+    await until(lab_store, run, "paused", at=THIRD)
+    uuid = (await show(lab_store, run))["vm_uuid"]
+    back = ["virsh", "-q", "-c", "qemu:///system", "snapshot-revert", uuid, "clean-boot"]
+    await arun(back)
+    seen = (await show(lab_store, run))["seq"]
+    assert (await say(lab_store, "continue", run)).status == 0
+    shown = await until(lab_store, run, "paused", since=seen)
+    third = next(one for one in shown["steps"] if one["number"] == THIRD)
+    assert (third["state"], "went back to another snapshot" in third["detail"]) == ("unknown", True)
+    to = ("--to", f"after-{FIRST}-first", "--yes")
+    assert (await say(lab_store, "back", run, *to)).status == 0
+    await until(lab_store, run, "paused", at=SECOND)
+    assert (await say(lab_store, "back", run, *to, "--script", slow)).status == 0
+    await until(lab_store, run, "paused", at=SECOND)
+    assert (await say(lab_store, "continue", run)).status == 0
+    await until(lab_store, run, "running", at=SECOND)
+    await arun(back)  # in mid-step
+    shown = await until(lab_store, run, "paused")
+    second = next(one for one in shown["steps"] if one["number"] == SECOND)
+    assert second["state"] == "unknown", second
     assert (await vmlab(lab_store, "runs", "end", run, "--yes")).status == 0
 
 

@@ -224,5 +224,7 @@ async def test_each_kind_of_change_for_real(lab_store: Store, profile: Any, tmp_
         assert (reused, log.read_text().split()) == (list(edit.reused), edit.log.split()), edit.kind
 
     await asyncio.gather(*map(redone, EDITS))
-    assert await inside(lab_store, evidence, "sudo cat /root/log") == "one\ntwo\na", "the evidence is as it was"
+    assert await inside(lab_store, evidence, "sudo cat /root/log") == "one\ntwo\na", (
+        "the evidence is as it was"
+    )
     await end(lab_store, evidence)

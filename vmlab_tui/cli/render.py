@@ -18,7 +18,16 @@ from vmlab_tui.verbs.telling import amount, line_of, step_title
 from vmlab_tui.verbs.words import cut, moment
 
 _SHORT = {"skipped": "skip", "reused": "same", "unknown": "?", "failed": "FAIL", "error": "FAIL"}
-_TOLD = ("note", "paused", "continued", "went_back", "step_amended", "end_requested", "worker_started")
+_TOLD = (
+    "note",
+    "altered",
+    "paused",
+    "continued",
+    "went_back",
+    "step_amended",
+    "end_requested",
+    "worker_started",
+)
 _EVERY = 5.0
 """Seconds between two lines about progress where lines stay."""
 

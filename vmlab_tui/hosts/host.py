@@ -23,7 +23,7 @@ from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSp
 from vmlab_tui.hosts.starting import start_qemu
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
 from vmlab_tui.hosts.vitals import Vitals, read_vitals
-from vmlab_tui.hosts.xml import domain_xml, legal, parse_domain, snapshot_xml
+from vmlab_tui.hosts.xml import domain_xml, legal, parse, parse_domain, snapshot_xml
 
 T = TypeVar("T")
 _OFF = (Power.OFF, Power.CRASHED)
@@ -80,6 +80,10 @@ class Host(Connection):
         """Its XML as libvirt has it."""
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
         return await self._on("look at", uuid, lambda domain: str(domain.XMLDesc(flags)), timeout)
+
+    async def generation(self, uuid: str, *, timeout: float = 15) -> str:
+        """Its ``<genid>``, which libvirt changes at each revert; empty where it has none. Raises NotFound."""
+        return parse(await self.domain_xml(uuid, timeout=timeout)).findtext("genid") or ""
 
     async def power(self, uuid: str, *, timeout: float = 15) -> Power:
         """Its state now. Raises NotFound."""

@@ -190,6 +190,15 @@ class WentBack(Payload):
     after: Number
 
 
+class Altered(Payload):
+    """From here on the guest is not only what the plan makes of it, for that ``reason``.
+
+    So no checkpoint that is taken from here on has a key, until the run goes back to one that has.
+    """
+
+    reason: Words
+
+
 class Paused(Payload):
     """A person is asked at step ``number``. ``until``: ISO UTC, when the pause ends by itself.
 
@@ -245,6 +254,7 @@ KINDS: dict[str, type[Payload]] = {
     "checkpoint_dropped": CheckpointDropped,
     "going_back": GoingBack,
     "went_back": WentBack,
+    "altered": Altered,
     "paused": Paused,
     "continued": Continued,
     "end_requested": EndRequested,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from vmlab_tui.journal.events import (
+    Altered,
     CheckEnd,
     Checkpoint,
     CheckpointDropped,
@@ -120,6 +121,8 @@ class RunState(_Value):
     """The number of the last attempt of each step, abandoned ones included."""
     amended: dict[int, int] = {}
     """The attempt whose text a step has had since somebody edited it, by step number."""
+    altered: str = ""
+    """What has made the guest something else than the plan does; empty where nothing has."""
     going_back: str = ""
     """The checkpoint to which the VM is being reverted right now."""
     owns: tuple[Thing, ...] = ()
@@ -218,6 +221,8 @@ def _change(run: RunState, payload: Payload, time: str) -> dict[str, Any]:
             return {"going_back": payload.name}
         case WentBack():
             return _back(run, payload, time)
+        case Altered():
+            return {"altered": run.altered or payload.reason}
         case Paused():
             return {
                 "state": "paused",
@@ -253,9 +258,11 @@ def _back(run: RunState, payload: WentBack, time: str) -> dict[str, Any]:
     gone = {number: step.attempt for number, step in run.steps.items() if number > payload.after}
     names = [one.name for one in run.line]
     line = names[: names.index(payload.name) + 1] if payload.name in names else []
+    true = any(one.name == payload.name and one.key for one in run.checkpoints)
     future = Future(time=time, back_to=payload.name, after=payload.after, steps=gone)
     return {
         "going_back": "",
+        "altered": "" if true else run.altered,
         "steps": done,
         "checks": tuple(check for check in run.checks if check.number <= payload.after),
         "lost": tuple(one.name for one in run.checkpoints if one.name not in line),

@@ -31,6 +31,8 @@ LOSES: frozenset[Do] = frozenset({"off", "reboot", "reset", "revert", "delete-sn
 """What cannot be undone: only done to the state that the person has seen."""
 REWINDS: frozenset[Do] = frozenset({"revert", "delete-snapshot"})
 """What takes away what a run stands on: not while one of its steps is in flight."""
+ALTERS: frozenset[Do] = frozenset({"start", "shutdown", "off", "reboot", "reset", "revert"})
+"""After which a guest is not where its run's steps left it."""
 FORK_POINT = "fork-"
 """How the names of snapshots begin that are taken to fork a running VM, and dropped again at once."""
 

@@ -8,6 +8,7 @@ from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.units import size
 from vmlab_tui.images import qemuimg
 from vmlab_tui.journal.events import Checkpoint
+from vmlab_tui.runs import altered
 from vmlab_tui.runs.budget import make_room
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStep
@@ -46,11 +47,12 @@ async def take(run: RunContext, name: str, after: int, why: str) -> Checkpoint:
         point(SNAPSHOT_MADE)
         created = next(one.created for one in await run.host.snapshots(uuid) if one.name == name)
     seconds = round(time.monotonic() - started, 3)
+    await altered.look(run)
     with run.wait("qemu-img"):
         held = (await qemuimg.info(run.vm.disk, "qcow2")).snapshots.get(name, 0)
     # a step that did not do what was planned has another key, and so has all that follows
     amended = any(number <= after for number in run.state.amended)
-    key = "" if amended else run.plan.key_at(after)
+    key = "" if amended or run.state.altered else run.plan.key_at(after)
     run.write(
         "checkpoint", name=name, after=after, key=key, created=created, size=held, seconds=seconds, why=why
     )

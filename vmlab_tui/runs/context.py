@@ -71,6 +71,8 @@ class RunContext:
         self.stop = StopRequest()
         self.pause = Pause()
         self.endpoint: Endpoint | None = None
+        self.generation = ""
+        """The VM's generation id (libvirt's ``<genid>``) as far as this run knows of it; empty: not yet."""
         self._guest: Guest | None = None
         self._current: tuple[int, int] = (0, 1)
 

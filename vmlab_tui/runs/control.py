@@ -9,6 +9,7 @@ One JSON line in, one JSON line out. Requests, ``seq`` being the last event the 
 - ``{"verb": "decide", "do": "retry"|"back"|"skip"|"continue", "to": CHECKPOINT, "by": WHO, "seq": N}``, see
   `runs.decision.Decision`: what a run that stands still shall do
 - ``{"verb": "pause", "by": WHO}``: stand still before the next step
+- ``{"verb": "visit", "visit": WORDS}``: somebody goes into the guest and may change it, as the words say
 - ``{"verb": "vm", "do": "off"|..., "name": SNAPSHOT, "by": WHO, "seq": N}``, see `lab.vmverbs.Change`; the
   answer comes when it is done.
 
@@ -27,9 +28,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.paths import short_path
+from vmlab_tui.base.text import clean_line
 from vmlab_tui.guests.here import leave_secrets
 from vmlab_tui.journal.log import Follower
-from vmlab_tui.lab.vmverbs import LOSES, REWINDS, Change, Result, carry_out
+from vmlab_tui.lab.vmverbs import ALTERS, LOSES, REWINDS, Change, Result, carry_out
+from vmlab_tui.runs import altered
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.decision import Decision
 from vmlab_tui.runs.folder import JOURNAL
@@ -58,6 +61,7 @@ class Request(BaseModel):
     verb: str
     how: str = Field("table", pattern="^(table|destroy|keep)$")
     by: str = "someone"
+    visit: str = Field("", max_length=1000)
     seq: int = 0
 
 
@@ -120,6 +124,8 @@ class ControlServer:
             if path:
                 run.note(f"the secrets are lent to a shell in the guest, asked by {request.by}")
             return {"ok": True, "seq": run.state.seq, "path": path}
+        elif request.verb == "visit":
+            altered.note(run, clean_line(request.visit, 200))
         elif request.verb == "pause":
             run.pause.wanted = request.by
         elif request.verb == "decide":
@@ -191,6 +197,9 @@ class ControlServer:
                 hint=f"look again: vmlab runs show {run.plan.run_id}",
             )
         self._moved = run.write("note", text=f"{change.text}, asked by {request.by}").seq
+        if change.do in ALTERS:
+            altered.note(run, f"{change.text}, asked by {request.by}")
+            altered.begin_anew(run)
         try:
             result = await carry_out(run.host, run.plan.vm.uuid, change, run.endpoint)
         except LabError as error:

@@ -18,7 +18,7 @@ from vmlab_tui.base.units import duration
 from vmlab_tui.guests.units import UnitLost
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.journal.events import PauseWhy, moment
-from vmlab_tui.runs import checkpoints, closing, opening, pauses, warm
+from vmlab_tui.runs import altered, checkpoints, closing, opening, pauses, warm
 from vmlab_tui.runs.capture import ConsoleCapture
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.film import Film
@@ -201,6 +201,8 @@ class Engine:
         return None
 
     def _skip(self, step: PlannedStep, by: str) -> None:
+        if step.index is not None:
+            altered.note(self.run, f"step {step.number:02} was skipped by {by}")
         known = self.run.state.steps.get(step.number)
         self.run.write(
             "step_finished",
@@ -264,6 +266,10 @@ class Engine:
         attempt = known.attempt if known and not again else pauses.next_attempt(run.state, step)
         run.write("step_started", number=step.number, attempt=attempt)
         run.enter(step, attempt)
+        if again and step.kind == "run":
+            altered.note(
+                run, f"step {step.number:02} was tried again where its failed attempt had left the guest"
+            )
         started = time.monotonic()
 
         def finished(state: str, detail: str, exit_status: int | None = None) -> None:
@@ -283,6 +289,8 @@ class Engine:
                 self._film.start()
             else:
                 await self._film.stop()
+            if step.index is not None:
+                await altered.require_same(run)
             result = await phase(run, step)
             went_well = True
         except asyncio.CancelledError:
@@ -292,7 +300,7 @@ class Engine:
             status = error.status if isinstance(error, ScriptFailed) else None
             finished("failed", _told(error), status)
             return Outcome("failed", Exit.FAILED, _told(error))
-        except UnitLost as error:
+        except (UnitLost, altered.Moved) as error:
             finished("unknown", _told(error))
             return Outcome("error", Exit.LAB, _told(error))
         except LabError as error:

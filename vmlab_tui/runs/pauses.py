@@ -12,6 +12,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.journal.events import Checkpoint, PauseWhy
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.rewind import go_back
+from vmlab_tui.runs import altered
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.decision import Decision
 from vmlab_tui.runs.keys import digest
@@ -109,3 +110,4 @@ async def revert(run: RunContext, checkpoint: Checkpoint) -> None:
         run.note(line, level="warn" if line.startswith("!") else "info")
     point(GONE_BACK)
     run.write("went_back", name=checkpoint.name, after=checkpoint.after)
+    altered.begin_anew(run)

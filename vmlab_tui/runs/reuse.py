@@ -164,4 +164,6 @@ def why_not_later(
         return f"{named}: run {other.plan.run_id} did not get there"
     if known.state in ("failed", "unknown"):
         return f"{named}: it failed {told}"
+    if other.state.altered:
+        return f"{named}: {told} {clean_line(other.state.altered, 200)}"
     return f"{named}: {told} no checkpoint was taken after it"

@@ -19,6 +19,7 @@ from vmlab_tui.guests.transfer import send_tree
 from vmlab_tui.guests.units import UnitSpec, kill_unit, run_unit
 from vmlab_tui.guests.waiting import boot_id, reboot
 from vmlab_tui.journal.state import RunState
+from vmlab_tui.runs import altered
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.keys import digest, step_parts
 from vmlab_tui.runs.opening import tail_of, watchers
@@ -157,9 +158,23 @@ async def _follow(run: RunContext, step: PlannedStep, unit: UnitSpec, deadline: 
             point(UNIT_STARTED)
 
         try:
-            return await run_unit(run.guest, unit, on_bytes, deadline, alive=watchers(run)["alive"])
+            return await run_unit(run.guest, unit, on_bytes, deadline, alive=lambda: _there(run))
         finally:
             log.write(masker.finish())
+
+
+async def _there(run: RunContext) -> bool:
+    """Whether the VM that a connection was lost to is still on. Raises Moved when it is, at another moment.
+
+    There, nobody would know of the unit any more, and it would be begun anew.
+    """
+    alive = watchers(run)["alive"]
+    for _ in range(12):
+        if await alive():
+            await altered.require_same(run)
+            return True
+        await asyncio.sleep(0.25)  # a revert takes a VM off for a moment
+    return False
 
 
 async def _reboot(run: RunContext, step: PlannedStep) -> Result:

@@ -105,7 +105,12 @@ async def wake(run: RunContext, start: PlannedStart) -> None:
 async def clean_boot(run: RunContext, step: PlannedStep) -> Result:
     """The checkpoint of the clean boot; of a cold one the store keeps a copy, to start from."""
     result = await phase(run, step)
-    if result.state == "ok" and run.plan.start is None and run.plan.key(step.number):
+    if (
+        result.state == "ok"
+        and run.plan.start is None
+        and run.plan.key(step.number)
+        and not run.state.altered
+    ):
         await _leave_template(run, step)
     return result
 

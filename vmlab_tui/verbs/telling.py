@@ -6,6 +6,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import duration, size
 from vmlab_tui.guests.stage import SHORT
 from vmlab_tui.journal.events import (
+    Altered,
     Checkpoint,
     CheckResult,
     Continued,
@@ -81,6 +82,8 @@ def line_of(event: Event, plan: Plan) -> str:
             return (
                 f"back at checkpoint {clean_line(payload.name, 80)}, after {step_title(plan, payload.after)}"
             )
+        case Altered():
+            return f"no checkpoint from here on starts a later run: {clean_line(payload.reason, _LIMIT)}"
         case Paused():
             return f"paused: {clean_line(payload.reason, _LIMIT)}"
         case Continued():
