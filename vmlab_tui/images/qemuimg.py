@@ -83,11 +83,27 @@ async def create_overlay(
     """A qcow2 at ``path`` of ``size`` bytes that stands on ``image_path``.
 
     Raises LabError; then nothing is left.
+
+    Its reference counts are lazy: QEMU keeps them in memory and, where it was killed, makes them anew when it
+    opens the disk. Else the first snapshot with memory after going back, which writes over memory that the
+    snapshot gone back to shares, is synced twice for each 64 KiB of it: 2 to 12 s for a guest of 1 GiB beside
+    0.5 s.
     """
     below = ("-F", _format(image_format), "-b", _plain(image_path))
     try:
         await arun(
-            ["qemu-img", "create", "-q", "-f", "qcow2", *below, _plain(path), str(size)],
+            [
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-o",
+                "lazy_refcounts=on",
+                *below,
+                _plain(path),
+                str(size),
+            ],
             timeout=timeout,
             bound=True,
         )

@@ -5,9 +5,12 @@ Policy; how a snapshot is loaded is `hosts.rewind`'s business.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -24,6 +27,9 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot, Then
 from vmlab_tui.lab import safety
 
+if TYPE_CHECKING:
+    from vmlab_tui.guests.ssh import Guest  # loaded late: asyncssh takes its time
+
 SAFETY_TAKEN = declare("revert.safety-taken", "the safety snapshot exists, the VM is still in its present")
 BEFORE_CLOCK = declare(
     "revert.before-clock", "the VM has gone back and is as asked; its clock is in the past"
@@ -35,6 +41,8 @@ RETURN = 120.0
 _AGENT = 2.0
 _SSH = 6.0
 """Seconds that the guest's agent, and its SSH server, may take to set the clock."""
+_MORE = 0.3
+"""Seconds for the agent once SSH is there: a command that way takes longer."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +94,16 @@ async def go_back(
     then: Then | None = None,
     keep_present: bool = True,
     endpoint: Endpoint | None = None,
+    guest: Guest | None = None,
     timeout: float = 300,
 ) -> WentBack:
     """Bring the VM ``uuid`` back to its snapshot ``name``; see :class:`WentBack`.
 
     ``then``: how it shall be afterwards (None: as it was when the snapshot was taken). ``keep_present``: in
     a safety snapshot, and return to that if the load fails. ``endpoint``: where its SSH answers, to set the
-    clock where there is no guest agent. Connections into the guest must be made anew afterwards.
-    Calling it again after a crash at any point is fine.
+    clock where there is no guest agent. Connections into the guest must be made anew afterwards; ``guest``:
+    one of the caller's that is wanted then, closed by now. It is opened while the clock is being set, if the
+    guest lets it. Calling it again after a crash at any point is fine.
 
     Raises NotFound without VM or snapshot; Refused when nothing was touched, with the reason; LabError when
     it could not be loaded: the message says where the VM is then.
@@ -110,12 +120,16 @@ async def go_back(
         raise await _return(host, uuid, kept, before, error) from error
     power = await host.power(uuid)
     point(BEFORE_CLOCK)
-    clock = ""
-    if power is Power.ON:
-        clock = await set_clock(host, uuid, endpoint)
-    elif power is Power.PAUSED:
-        clock = "it is paused; set it when it goes on"
-    pruned, warning = await _prune(host, uuid, name) if kept else ((), "")
+
+    async def clock_of() -> str:
+        if power is Power.ON:
+            return await set_clock(host, uuid, endpoint, guest)
+        return "it is paused; set it when it goes on" if power is Power.PAUSED else ""
+
+    async def prune() -> tuple[tuple[str, ...], str]:
+        return await _prune(host, uuid, name) if kept else ((), "")
+
+    clock, (pruned, warning) = await asyncio.gather(clock_of(), prune())
     return WentBack(power, in_place, kept, pruned, clock, warning)
 
 
@@ -192,26 +206,53 @@ async def _prune(host: Host, uuid: str, target: str) -> tuple[tuple[str, ...], s
 # -- the clock -----------------------------------------------------------------------------------
 
 
-async def set_clock(host: Host, uuid: str, endpoint: Endpoint | None) -> str:
-    """Set a running guest's clock to now, by its agent, else over SSH. Empty if done, else why not."""
+async def set_clock(host: Host, uuid: str, endpoint: Endpoint | None, guest: Guest | None = None) -> str:
+    """Set a running guest's clock to now, by its agent, else over SSH. Empty if done, else why not.
+
+    ``guest``: a connection of the caller's, which is opened while the agent is being asked: a guest that has
+    just gone back takes a second or two for either.
+    """
+    asked = asyncio.create_task(_by_agent(host, uuid))
     try:
-        # not guest-set-time: it also writes the hardware clock, which is right, and takes a second for it
-        deadline = Deadline(_AGENT)
-        for now in _times():
-            if (await agent_exec(host, uuid, ["date", "-u", "-s", now], deadline)).status == 0:
-                return ""
-    except LabError:
-        pass  # no agent, or one that may not
+        if guest is not None:
+            with contextlib.suppress(LabError):
+                await guest.open(_SSH)
+                await asyncio.wait({asked}, timeout=_MORE)
+                if not asked.done():
+                    return await _over_ssh(guest)
+        if await asked:
+            return ""
+    finally:
+        asked.cancel()
+    endpoint = guest.endpoint if guest else endpoint
     if endpoint is None:
         return "it has no guest agent that answers"
     from vmlab_tui.guests.ssh import connect  # late: asyncssh takes its time
 
     try:
-        async with connect(endpoint, timeout=_SSH) as guest:
-            set_it = " 2>/dev/null || ".join(f"date -u -s {now}" for now in _times())
-            done = await guest.execute(set_it, timeout=_SSH)
+        if guest is not None and guest.connected:
+            return await _over_ssh(guest)
+        async with connect(endpoint, timeout=_SSH) as made:
+            return await _over_ssh(made)
     except LabError as error:
         return f"neither an agent nor SSH answers ({clean_line(error.message, 200)})"
+
+
+async def _by_agent(host: Host, uuid: str) -> bool:
+    try:
+        # not guest-set-time: it also writes the hardware clock, which is right, and takes a second for it
+        deadline = Deadline(_AGENT)
+        for now in _times():
+            if (await agent_exec(host, uuid, ["date", "-u", "-s", now], deadline)).status == 0:
+                return True
+    except LabError:
+        pass  # no agent, or one that may not
+    return False
+
+
+async def _over_ssh(guest: Guest) -> str:
+    set_it = " 2>/dev/null || ".join(f"date -u -s {now}" for now in _times())
+    done = await guest.execute(set_it, timeout=_SSH)
     return "" if done.status == 0 else f"date said: {clean_line(done.err.decode(errors='replace'), 200)}"
 
 

@@ -101,11 +101,12 @@ async def revert(run: RunContext, checkpoint: Checkpoint) -> None:
     run.write("going_back", name=checkpoint.name)
     point(GOING_BACK)
     run.stage("going back", checkpoint.name)
-    if run.connected:
+    guest = run.guest if run.connected else None
+    if guest:
         with contextlib.suppress(LabError):
-            await run.guest.close()
+            await guest.close()
     with run.wait("libvirt"):
-        went = await go_back(run.host, run.plan.vm.uuid, checkpoint.name, endpoint=run.endpoint)
+        went = await go_back(run.host, run.plan.vm.uuid, checkpoint.name, endpoint=run.endpoint, guest=guest)
     for line in went.lines:
         run.note(line, level="warn" if line.startswith("!") else "info")
     point(GONE_BACK)
