@@ -41,6 +41,8 @@ RETURN = 120.0
 _AGENT = 2.0
 _SSH = 6.0
 """Seconds that the guest's agent, and its SSH server, may take to set the clock."""
+_ALONE = 10.0
+"""Seconds for the agent where there is no other way: a guest on a busy machine takes long to come round."""
 _MORE = 0.3
 """Seconds for the agent once SSH is there: a command that way takes longer."""
 
@@ -212,7 +214,8 @@ async def set_clock(host: Host, uuid: str, endpoint: Endpoint | None, guest: Gue
     ``guest``: a connection of the caller's, which is opened while the agent is being asked: a guest that has
     just gone back takes a second or two for either.
     """
-    asked = asyncio.create_task(_by_agent(host, uuid))
+    other = guest is not None or endpoint is not None
+    asked = asyncio.create_task(_by_agent(host, uuid, _AGENT if other else _ALONE))
     try:
         if guest is not None:
             with contextlib.suppress(LabError):
@@ -238,10 +241,10 @@ async def set_clock(host: Host, uuid: str, endpoint: Endpoint | None, guest: Gue
         return f"neither an agent nor SSH answers ({clean_line(error.message, 200)})"
 
 
-async def _by_agent(host: Host, uuid: str) -> bool:
+async def _by_agent(host: Host, uuid: str, seconds: float) -> bool:
     try:
         # not guest-set-time: it also writes the hardware clock, which is right, and takes a second for it
-        deadline = Deadline(_AGENT)
+        deadline = Deadline(seconds)
         for now in _times():
             if (await agent_exec(host, uuid, ["date", "-u", "-s", now], deadline)).status == 0:
                 return True
