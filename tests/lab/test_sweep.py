@@ -262,6 +262,14 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
         return real(connection, domain, has)
 
     monkeypatch.setattr(census, "_read", counted)
+    connected: list[str] = []
+    connect = Host.connect.__func__  # type: ignore[attr-defined]
+
+    async def connecting(cls: type[Host], /, uri: str, **how: Any) -> Host:
+        connected.append(uri)
+        return await connect(cls, uri, **how)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Host, "connect", classmethod(connecting))
 
     def disk(name: str) -> Path:
         return store.vms / roles[name] / "disk.qcow2"
@@ -293,15 +301,16 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
         assert held[0].stdout
         held[0].stdout.readline()
 
+    policy = Policy(watch=(outside,), hosts=("test:///default",))
+
     async def work() -> list[sweep.Result]:
         async with Host.open("qemu:///system") as host:
-            cleaner = sweep.Cleaner(
-                Scanner(Lab("qemu:///system", store), Policy(watch=(outside,))), host, "me"
-            )
+            cleaner = sweep.Cleaner(Scanner(Lab("qemu:///system", store), policy), host, "me")
             await cleaner.recover()
             judgement = await cleaner.look()
             plan = make_plan(judgement, choose(judgement))
             roles.update(zip(("first", *ways), (item.key[1] for item in plan.items), strict=True))
+            connected.clear()
             return await cleaner.carry_out(plan, change)
 
     time.sleep(2.5)  # until all of it counts as left alone
@@ -322,6 +331,7 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
         "snapshot": "it has changed since",
     }.items():
         assert words in why[name], (name, why[name])
+    assert connected == ["test:///default"], "once for all items"
     assert roles["none"] not in read, "it was read again although nothing had happened to it"
     assert set(read) >= {foreign["disk"], foreign["shot"], roles["snapshot"], roles["started"]}
 

@@ -137,7 +137,7 @@ def total(judgement: Judgement, entries: Iterable[Entry]) -> str:
     held = sum(entry.size for entry in entries)
     unknown = sum(verdict.fate is Fate.UNPROVABLE for verdict in judgement.verdicts.values())
     told = [
-        f"{len(going)} may go and free {size(frees_of(going))}",
+        f"{len(going)} may go and free {size(frees_of(going))}" if going else "",
         f"{unknown} cannot be proved" if unknown else "",
         f"the trash holds {size(held)}" if held else "",
     ]

@@ -18,6 +18,7 @@ from vmlab_tui.tui.widgets.rows import Column, Row, Rows
 
 if TYPE_CHECKING:
     from vmlab_tui.lab.reach import Judgement
+    from vmlab_tui.lab.scan import Scanner
     from vmlab_tui.lab.trash import Entry
 
 
@@ -47,6 +48,8 @@ class CleanUpArea(AreaScreen):
         self._entries: tuple[Entry, ...] = ()
         self._problem = ""
         self._busy = False
+        self._scanner: Scanner | None = None
+        """Kept, since it reads again only what has changed."""
 
     def body(self) -> ComposeResult:
         columns = (
@@ -93,8 +96,11 @@ class CleanUpArea(AreaScreen):
             from vmlab_tui.lab.trash import list_entries
             from vmlab_tui.verbs.clean_shapes import policy
 
+            scanner, rules = self._scanner, policy()[0]
+            if scanner is None or (scanner.lab, scanner.policy) != (lab, rules):
+                scanner = self._scanner = Scanner(lab, rules)
             async with Host.open(lab.uri) as host:
-                judgement = judge(await Scanner(lab, policy()[0]).look(host))
+                judgement = judge(await scanner.look(host))
             entries, _ = await asyncio.to_thread(list_entries, lab.store)
             return judgement, tuple(entries)
 
