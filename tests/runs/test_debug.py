@@ -208,6 +208,8 @@ async def test_somebody_goes_back_behind_our_back(lab_store: Store, profile: Pat
     second = next(one for one in shown["steps"] if one["number"] == SECOND)
     assert second["state"] == "unknown", second
     assert (await vmlab(lab_store, "runs", "end", run, "--yes")).status == 0
+    await vmlab(lab_store, "runs", "wait", run)
+    assert (await vmlab(lab_store, "runs", "end", run, "--yes")).status == 0
 
 
 @pytest.mark.parametrize("point", ["", "back.begun", "back.done"])
