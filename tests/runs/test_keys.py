@@ -144,7 +144,59 @@ def test_files_are_told_apart_by_name(tmp_path: Path) -> None:
 
 # -- which steps are done again ----------------------------------------------------------------------
 
-_scripts = st.lists(st.sampled_from("abc"), max_size=6)
+_KINDS = {
+    "run": st.tuples(st.sampled_from("ab"), st.sampled_from(("root", "lab")), st.sampled_from("xy")),
+    "copy": st.sampled_from(("one", "two")),
+    "wait": st.integers(1, 2),
+    "reboot": st.none(),
+}
+_steps = st.lists(
+    st.one_of(*(st.tuples(st.just(kind), what) for kind, what in _KINDS.items())),
+    max_size=5,
+)
+_around = st.fixed_dictionaries(
+    {
+        "memory": st.sampled_from((1 << 30, 1 << 30, 2 << 30)),
+        "digest": st.sampled_from(("d" * 64, "d" * 64, "e" * 64)),
+        "packages": st.sampled_from(("a", "a", "b")),
+        "env": st.sampled_from("mmn"),
+        "secret": st.sampled_from("sst"),
+    }
+)
+"""What a profile and its surroundings are; mostly the same, so that there is something to reuse."""
+Drawn = tuple[str, Any]
+
+
+def drawn_step(step: Drawn, trees: Path, **more: Any) -> dict[str, Any]:
+    kind, what = step
+    shape: dict[str, Any] = {"kind": kind, "name": "one", "timeout": 60, **more}
+    match kind:
+        case "run":
+            return shape | {"script": what[0], "user": what[1], "env": {"OWN": what[2]}}
+        case "copy":
+            return shape | {"src": str(trees / what), "to": "/srv"}
+        case "wait":
+            return shape | {"seconds": what}
+    return shape
+
+
+def drawn_plan(steps: list[Drawn], around: dict[str, Any], trees: Path, **more: Any) -> Plan:
+    made = plan(
+        steps=[drawn_step(one, trees, **more) for one in steps], cloud_init={"packages": [around["packages"]]}
+    )
+    vm = made.vm.model_copy(update={"memory": around["memory"]})
+    image = made.image.model_copy(update={"digest": around["digest"]})
+    return made.model_copy(update={"vm": vm, "image": image, "env": {"X": around["env"]}})
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders with a file each that differ in what it says."""
+    root = tmp_path_factory.mktemp("trees")
+    for name in ("one", "two"):
+        (root / name).mkdir()
+        (root / name / "file").write_text(name)
+    return root
 
 
 def kept(made: Plan, found: list[PlannedKey], at: set[int]) -> Kept:
@@ -166,19 +218,38 @@ def kept(made: Plan, found: list[PlannedKey], at: set[int]) -> Kept:
     return Kept(lease, made, RunState(checkpoints=checkpoints))
 
 
-@settings(max_examples=300, deadline=None)
-@given(before=_scripts, after=_scripts, at=st.sets(st.integers(0, 6)))
+@settings(max_examples=400, deadline=None)
+@given(
+    before=_steps,
+    edits=st.lists(
+        st.tuples(st.sampled_from(("put", "drop", "swap")), st.integers(0, 5), _steps), max_size=2
+    ),
+    around=st.tuples(_around, _around),
+    at=st.sets(st.integers(0, 5)),
+)
 def test_exactly_the_steps_behind_the_longest_kept_prefix_are_done_again(
-    before: list[str], after: list[str], at: set[int]
+    before: list[Drawn],
+    edits: list[tuple[str, int, list[Drawn]]],
+    around: tuple[dict[str, Any], dict[str, Any]],
+    at: set[int],
+    trees: Path,
 ) -> None:
-    old = plan(steps=[run_step(one) for one in before])
-    new = plan(steps=[run_step(one, name="renamed", timeout=9) for one in after])
+    after = list(before)
+    for how, place, more in edits:
+        after[place : place + (how != "put")] = more[: how != "drop"]
+    was, now = around
+    old, new = drawn_plan(before, was, trees), drawn_plan(after, now, trees, name="renamed", timeout=9)
+    scripts_same = (was["env"], was["secret"]) == (now["env"], now["secret"])
     same = 0
     while same < min(len(before), len(after)) and before[same] == after[same]:
+        if before[same][0] == "run" and not scripts_same:
+            break
         same += 1
-    usable = [place for place in at if place <= same]
-    ours = list(plan_keys(new, FACTS, {}))
-    found = best_first([kept(old, list(plan_keys(old, FACTS, {})), at)], ours)
+    booted = all(was[what] == now[what] for what in ("memory", "digest", "packages"))
+    usable = [place for place in at if place <= same and place <= len(before)] if booted else []
+    ours = list(plan_keys(new, FACTS, {"KEY": now["secret"]}))
+    theirs = list(plan_keys(old, FACTS, {"KEY": was["secret"]}))
+    found = best_first([kept(old, theirs, at)], ours)
     assert [ours.index(next(key for key in ours if key.number == one.number)) for one in found] == sorted(
         usable, reverse=True
     )
