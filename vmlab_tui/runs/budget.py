@@ -1,14 +1,15 @@
-"""How much disk checkpoints and templates take, and what goes first when that is too much."""
+"""How much disk snapshots and templates take, and what goes first when that is too much."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
-from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.base.units import size
-from vmlab_tui.journal.cache import load_state
+from vmlab_tui.images.header import BadImage, inspect
 from vmlab_tui.lab import templates
 from vmlab_tui.lab.leases import all_leases
 from vmlab_tui.runs.context import RunContext
@@ -22,29 +23,33 @@ class Use:
     """Bytes that going back in time costs a store: templates by key, and the memory in VMs' snapshots."""
 
     templates: dict[str, int]
-    checkpoints: int
+    snapshots: int
 
     @property
     def total(self) -> int:
-        return sum(self.templates.values()) + self.checkpoints
+        return sum(self.templates.values()) + self.snapshots
 
 
 def measure(store: Store) -> Use:
     """What is used now, the templates longest unused first. Blocks on the file system.
 
-    Of snapshots their memory counts, as the runs' journals tell it: which blocks of a disk only a snapshot
-    still needs nobody knows.
+    Of snapshots, whoever took them, their memory counts, as the disks' headers tell it: which blocks of a
+    disk only a snapshot still needs nobody knows. The trash has a bound of its own.
     """
     found, _ = templates.scan_templates(store)
-    memory = 0
-    for lease in all_leases(store)[0].values():
-        folder = store.run(lease.run_id)
-        try:
-            state = load_state(folder) if folder.is_dir() else None
-        except LabError:
-            continue
-        memory += sum(one.size for one in state.checkpoints) if state else 0
+    # an adopted VM's disk is where it was before
+    adopted = (Path(path) for lease in all_leases(store)[0].values() for path in lease.adopted)
+    disks = {*store.vms.glob("*/*.qcow2"), *adopted}
+    memory = sum(_memory(disk) for disk in disks)
     return Use({one.key: templates.size_of(store, one.key) for one in found}, memory)
+
+
+def _memory(disk: Path) -> int:
+    """Bytes of memory in a disk's internal snapshots; 0 for what is no disk."""
+    try:
+        return sum(held for _, held in inspect(disk).saved)
+    except BadImage:
+        return 0
 
 
 def evict_templates(store: Store, use: Use, need: int, budget: int, keep: str = "") -> list[str]:
@@ -68,25 +73,46 @@ def _free(store: Store) -> int:
 async def make_room(run: RunContext, need: int) -> bool:
     """Free what is oldest until ``need`` more bytes fit into the budget and the disk; whether they do.
 
-    First templates, longest unused first, then this run's automatic checkpoints, oldest first but for the
-    newest. Other VMs' checkpoints are their owners' business. Everything that goes is noted in the journal.
+    First templates, longest unused first, then this run's automatic checkpoints, oldest first, but for its
+    newest checkpoint: that is the one to go back to. Other VMs' checkpoints are their owners' business.
+    Everything that goes is noted in the journal.
     """
-    import asyncio
-
     store, budget = run.store, run.plan.budget
-    use = await asyncio.to_thread(measure, store)
-    fits = use.total + need <= budget and _free(store) >= need + RESERVE
-    if fits:
+
+    async def fits() -> bool:
+        return await asyncio.to_thread(_fits, store, need, budget)
+
+    if await fits():
         return True
-    for line in await asyncio.to_thread(evict_templates, store, use, need, budget):
+    for line in await asyncio.to_thread(_evict, store, need, budget):
         run.note(line)
-    for one in [one for one in run.state.checkpoints if one.why == "auto"][:-1]:
-        use = await asyncio.to_thread(measure, store)
-        if use.total + need <= budget and _free(store) >= need + RESERVE:
+    newest = run.state.line[-1].name if run.state.line else ""
+    for one in run.state.checkpoints:
+        if one.why != "auto" or one.name == newest:
+            continue
+        if await fits():
             return True
         with run.wait("libvirt"):
             await run.host.delete_snapshot(run.plan.vm.uuid, one.name)
         run.write("checkpoint_dropped", name=one.name, reason="the budget")
         run.note(f"checkpoint {one.name} removed to stay within the budget: {size(one.size)}")
-    use = await asyncio.to_thread(measure, store)
-    return use.total + need <= budget and _free(store) >= need + RESERVE
+    return await fits()
+
+
+def _fits(store: Store, need: int, budget: int) -> bool:
+    return measure(store).total + need <= budget and _free(store) >= need + RESERVE
+
+
+def _evict(store: Store, need: int, budget: int) -> list[str]:
+    return evict_templates(store, measure(store), need, budget)
+
+
+def excess(store: Store, budget: int) -> str:
+    """By how much the store is over its budget, or that the disk is nearly full; empty where all is well.
+
+    Blocks on the file system.
+    """
+    if (over := measure(store).total - budget) > 0:
+        return f"over the budget of {size(budget)} by {size(over)}"
+    free = _free(store)
+    return f"only {size(free)} of disk are free" if free < RESERVE else ""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.units import size
 from vmlab_tui.images import qemuimg
 from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.runs import altered
-from vmlab_tui.runs.budget import make_room
+from vmlab_tui.runs.budget import excess, make_room
 from vmlab_tui.runs.context import Result, RunContext
-from vmlab_tui.runs.plan import PlannedStep
+from vmlab_tui.runs.plan import Plan, PlannedStep
 
 SNAPSHOT_MADE = declare("snapshot.made", "a snapshot exists that the journal does not call done")
 
@@ -19,13 +23,39 @@ SHARE = 0.05
 """What an automatic checkpoint may cost of the time that going back to it would save."""
 
 
+def told(plan: Plan) -> str:
+    """When a run will take checkpoints, in words."""
+    always = "after the clean boot and at the end"
+    marked = sum(step.checkpoint for step in plan.steps)
+    steps = f"after {marked or 'no'} marked step{'s' * (marked != 1)}"
+    if plan.checkpoints == "auto":
+        return f"auto: {always}, {steps}, and before a step where one costs little beside what it may save"
+    if plan.checkpoints == "named":
+        return f"named: {always}, {steps}"
+    return f"none: only {always}" + (f", not {steps}" if marked else "")
+
+
 async def phase(run: RunContext, step: PlannedStep) -> Result:
     """The steps ``clean-boot`` and ``provisioned``: a checkpoint of that name."""
     if run.plan.vm.time_travel:
         return Result("skipped", f"no time travel: {run.plan.vm.time_travel}")
     # of the second nobody runs on: it is a state to look at, and to fork from
-    made = await take(run, step.kind, step.number, step.kind)
+    made = await take_anyway(run, step.kind, step.number, step.kind)
     return Result(detail=f"{size(made.size)} of memory" if made.size else "")
+
+
+async def take_anyway(run: RunContext, name: str, after: int, why: str) -> Checkpoint:
+    """:func:`take` one that a run must have. What room there is for it is made; if that is too little,
+    the run's log says so.
+    """
+    # the one before tells how large it will be; of the first that is known only afterwards
+    known = run.state.checkpoints
+    await make_room(run, known[-1].size if known else 0)
+    made = await take(run, name, after, why)
+    if not await make_room(run, 0):
+        much = await asyncio.to_thread(excess, run.store, run.plan.budget)
+        run.note(f"checkpoint {made.name} is taken all the same: {much}", level="warn")
+    return made
 
 
 async def take(run: RunContext, name: str, after: int, why: str) -> Checkpoint:
@@ -80,14 +110,31 @@ async def before_step(run: RunContext, step: PlannedStep, since: float) -> None:
     newest = taken[-1]
     if not worth_it(newest.seconds, step.usual, since):
         return
-    if not await make_room(run, newest.size):
-        run.note(f"no checkpoint before step {step.number:02}: the budget of {size(plan.budget)} is used up")
-        return
-    await take(run, f"before-{step.number:02}-{step.slug}"[:60], last, "auto")
+    where = f"before step {step.number:02}"
+    async with _not_the_end(run, where):
+        if await make_room(run, newest.size):
+            await take(run, f"before-{step.number:02}-{step.slug}"[:60], last, "auto")
+        else:
+            run.note(f"no checkpoint {where}: the budget of {size(plan.budget)} is used up")
 
 
 async def after_step(run: RunContext, step: PlannedStep) -> None:
     """The checkpoint that the profile wants after ``step``."""
     if step.checkpoint and run.plan.checkpoints != "none" and not run.plan.vm.time_travel:
-        await make_room(run, run.state.checkpoints[-1].size if run.state.checkpoints else 0)
-        await take(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, "named")
+        async with _not_the_end(run, f"after step {step.number:02}"):
+            await take_anyway(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, "named")
+
+
+@contextlib.asynccontextmanager
+async def _not_the_end(run: RunContext, where: str) -> AsyncIterator[None]:
+    """A checkpoint between two steps that cannot be taken is noted; the run does without it."""
+    uuid = run.plan.vm.uuid
+    try:
+        yield
+    except LabError as error:
+        run.note(f"no checkpoint {where}: {error}", level="warn")
+        for what, ident in run.state.pending:
+            if what == "snapshot":  # what is there of it must not be taken for a later state
+                with contextlib.suppress(LabError):
+                    await run.host.delete_snapshot(uuid, ident.removeprefix(f"{uuid}/"))
+                    run.write("removed", what=what, id=ident, detail="not finished")

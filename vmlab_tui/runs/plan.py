@@ -148,7 +148,7 @@ class Plan(_Frozen):
     checkpoints: Literal["auto", "named", "none"] = "none"
     breaks: tuple[Break, ...] = ()
     budget: int = 0
-    """Bytes that checkpoints and templates of the lab may take."""
+    """Bytes that templates and the memory in snapshots of the lab may take."""
     keys: tuple[PlannedKey, ...] = ()
     start: PlannedStart | None = None
     why: str = ""

@@ -21,6 +21,7 @@ from vmlab_tui.hosts.model import HostFacts
 from vmlab_tui.images.store import NoImage, check_store, get_image, image_file
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import now, whoami
+from vmlab_tui.runs import checkpoints
 from vmlab_tui.runs.budget import RESERVE
 from vmlab_tui.runs.plan import Plan, PlannedImage, PlannedVm, breaks_of, plan_steps
 from vmlab_tui.runs.request import RunRequest
@@ -150,6 +151,7 @@ async def prepare(
         found.append(Finding("warn", "time travel", f"none: {vm.time_travel}"))
     else:
         found.append(Finding("ok", "time travel", "snapshots with memory"))
+        found.append(Finding("ok", "checkpoints", checkpoints.told(plan)))
     if image.digest:
         found.append(Finding("ok", "start", told(plan)))
     prepared = Prepared(plan, loaded, env, facts, tuple(found))

@@ -27,7 +27,7 @@ from vmlab_tui.lab import templates
 from vmlab_tui.lab.forks import keep_pin
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.budget import make_room
-from vmlab_tui.runs.checkpoints import phase, take
+from vmlab_tui.runs.checkpoints import phase, take_anyway
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import PlannedStart, PlannedStep
 
@@ -51,7 +51,7 @@ async def reuse(run: RunContext, step: PlannedStep) -> Result:
     assert start is not None
     if step.number == start.after and step.number > run.plan.phase("clean-boot").number:
         why = "named" if step.checkpoint else "auto"
-        await take(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, why)
+        await take_anyway(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, why)
     return Result("reused", f"as in {told(start)}")
 
 

@@ -92,7 +92,8 @@ class Common(Strict):
     checkpoints: Literal["auto", "named", "none"] = Field(
         "auto",
         description="auto: after steps marked with checkpoint, and where going back would save more than "
-        "the snapshot costs; named: after marked steps only; none: only the clean boot",
+        "the snapshot costs; named: after marked steps only; none: neither. After the clean boot and at the "
+        "end there is always one",
     )
     artifacts: tuple[GuestPath, ...] = Field(
         (), description="files to fetch at the end: absolute paths or globs"

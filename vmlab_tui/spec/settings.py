@@ -46,7 +46,7 @@ class _Words:
 
 Command = Annotated[tuple[str, ...], _Words()]
 BUDGET = 20 << 30
-"""Bytes for checkpoints and templates where nobody says."""
+"""Bytes for templates and the memory in snapshots where nobody says."""
 Theme = Literal["dark", "light", "ansi"]
 Notify = Literal["terminal", "desktop", "off"]
 Folder = Annotated[
@@ -94,7 +94,7 @@ class _File(BaseModel):
     store: Folder | None = Field(None, description="the lab directory")
     profiles: tuple[Folder, ...] = Field((), description="more folders with profiles")
     budget: Bytes = Field(
-        BUDGET, description="disk that checkpoints and templates may take; the oldest go first"
+        BUDGET, description="disk that templates and the memory in snapshots may take; the oldest go first"
     )
     theme: Theme = Field("dark", description="colours of the screens; ansi: the terminal's own")
     notify: Notify = Field("terminal", description="how the end of a run is told beside the screen")

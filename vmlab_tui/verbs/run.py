@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from vmlab_tui.runs.plan import Plan, PlannedStep
     from vmlab_tui.runs.prepare import Prepared
     from vmlab_tui.runs.request import RunRequest
     from vmlab_tui.spec.profile import LoadedProfile
@@ -133,7 +134,9 @@ Secrets are never taken from the command line. Export them and name them with --
         ),
         Param(
             "checkpoints",
-            "auto: where going back would save more than a snapshot costs; named: after marked steps.",
+            "auto: where going back would save more than a snapshot costs, and after marked steps; "
+            "named: after marked steps; none: neither. After the clean boot and at the end there is always "
+            "one.",
             kind=Kind.CHOICE,
             choices=("auto", "named", "none"),
         ),
@@ -268,7 +271,7 @@ def plan_lines(prepared: Prepared) -> tuple[str, ...]:
             f"{step.number:>2}",
             step.kind if step.index is not None else "",
             step.name,
-            "done already" if plan.reused(step.number) else f"at most {span(step.timeout)}",
+            _told(plan, step),
         )
         for step in plan.steps
     ]
@@ -281,6 +284,14 @@ def plan_lines(prepared: Prepared) -> tuple[str, ...]:
             lines.append(f"    -> {finding.fix}")
     title = f"plan of {plan.profile.name} on image {plan.image.name}"
     return (title, *table(rows, indent="  "), "preflight", *lines)
+
+
+def _told(plan: Plan, step: PlannedStep) -> str:
+    """What there is to know of a step before it is done."""
+    if plan.reused(step.number):
+        return "done already"
+    wanted = step.checkpoint and plan.checkpoints != "none" and not plan.vm.time_travel
+    return f"at most {span(step.timeout)}{', then a checkpoint' if wanted else ''}"
 
 
 def plan_json(prepared: Prepared) -> JsonValue:

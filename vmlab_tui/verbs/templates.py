@@ -29,8 +29,8 @@ class TemplateList(Verb):
     long_help = """\
 The first cold run of an image with one shape of VM leaves its clean boot here; later runs of that shape
 start from a copy of it, in seconds. A template that does not fit any more (another image, another QEMU) is
-never used again. When checkpoints and templates outgrow the budget (budget in config.yaml), the templates
-that were unused for longest go first."""
+never used again. When templates and the memory in snapshots outgrow the budget (budget in config.yaml), the
+templates that were unused for longest go first."""
     examples = (("vmlab template list", ""), ("vmlab template list --json", "sizes in bytes"))
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
@@ -48,7 +48,7 @@ that were unused for longest go first."""
             "schema": 1,
             "budget": budget,
             "templates_bytes": sum(use.templates.values()),
-            "checkpoints_bytes": use.checkpoints,
+            "snapshots_bytes": use.snapshots,
             "templates": [
                 {
                     **one.model_dump(mode="json", by_alias=True),
@@ -74,7 +74,9 @@ that were unused for longest go first."""
         lines += [f"{clean_line(name, 60)}: {clean_line(why)}" for name, why in problems.items()]
         if not lines:
             lines = ["no templates yet: the first run of a profile leaves one"]
-        total = f"{size(sum(use.templates.values()))} in templates, {size(use.checkpoints)} in checkpoints"
+        total = (
+            f"{size(sum(use.templates.values()))} in templates, {size(use.snapshots)} of memory in snapshots"
+        )
         return Outcome(data, (*lines, f"{total}; budget {size(budget)}"))
 
 
