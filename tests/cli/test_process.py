@@ -163,8 +163,8 @@ def test_a_full_disk_is_said_plainly(vmlab: list[str]) -> None:
 def test_ls_marks_foreign_vms(vmlab: list[str]) -> None:
     driver = {"LIBVIRT_DEFAULT_URI": "test:///default"}  # libvirt's own test driver: one domain, called test
     rows = run(vmlab, "ls", env=driver).stdout.splitlines()
-    assert rows[0].split() == ["vm", "power", "ssh", "lease", "run"]
-    assert rows[1].split() == ["test", "on", "-", "foreign", "-"]
+    assert rows[0].split() == ["vm", "power", "size", "ssh", "lease", "run"]
+    assert rows[1].split() == ["test", "on", "-", "-", "foreign", "-"]
     (found,) = json.loads(run(vmlab, "ls", "--json", env=driver).stdout)["vms"]
     assert (found["name"], found["foreign"], found["run"]) == ("test", True, None)
     assert run(vmlab, "ls", "--own", env=driver).stdout.startswith("no VMs of ours on test:///default")

@@ -6,23 +6,33 @@ import re
 import struct
 import subprocess
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, cast
 
 import pytest
+from pydantic import JsonValue
 
 from tests.lab.test_templates import put
 from tests.runs.samples import UUID, plan
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
+from vmlab_tui.base.units import size
 from vmlab_tui.hosts.host import Host
-from vmlab_tui.hosts.model import Power, Snapshot
+from vmlab_tui.hosts.model import Domain, Power, Snapshot
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab import templates
+from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.inventory import InventoryReader
 from vmlab_tui.lab.leases import Lease, write_lease
 from vmlab_tui.runs.budget import make_room, measure
 from vmlab_tui.runs.checkpoints import after_step, before_step, phase
+from vmlab_tui.runs.client import RunView
 from vmlab_tui.runs.context import RunContext
+from vmlab_tui.tui.labview import details
+from vmlab_tui.tui.runview import head
+from vmlab_tui.verbs.shapes import summary
+from vmlab_tui.verbs.vms import as_json
 
 M = 1 << 20
 STEPS = [
@@ -140,24 +150,74 @@ def root(tmp_path: Path) -> Path:
 # -- what is counted ---------------------------------------------------------------------------------
 
 
+def lease_of(store: Store, uuid: str, **more: Any) -> None:
+    folder = store.vm(uuid)
+    folder.mkdir(exist_ok=True)
+    base = {"uuid": uuid, "name": uuid, "run_id": "fork-1", "profile": "", "image": "", "owner": "me"}
+    write_lease(store, Lease.model_validate({**base, "created": "", **more}))
+
+
+def domain_of(uuid: str, disk: Path, *names: str) -> Domain:
+    shots = tuple(Snapshot(name, None, "", 1, Power.ON, True, False, False) for name in names)
+    return Domain(uuid, uuid, Power.OFF, True, 1, 1, None, (disk,), (disk,), shots, ("qcow2",))
+
+
 def test_every_snapshot_of_every_vm_of_ours_counts_whoever_took_it(root: Path) -> None:
     store = Store(root)
     put(store, "a" * 32, size=M)
-    make_disk(store, "run", **{"clean-boot": 3 * M, "before-revert-101112": 2 * M})
-    make_disk(store, "fork", forked=5 * M)
+    disk = make_disk(store, "run", **{"clean-boot": 3 * M, "before-revert-101112": 2 * M})
+    lease_of(store, "run")
+    make_disk(store, "fork", forked=5 * M)  # half-made: no lease, no domain
     (store.vm("fork") / "broken.qcow2").write_text("no disk")
     adopted = make_disk(Store(root / "elsewhere"), "theirs", mine=7 * M)
-    lease = Lease(
-        uuid="adopted", name="x", run_id="fork-1", profile="", image="", owner="me", created="",
-        adopted=(str(adopted), str(adopted.with_name("gone.iso"))),
-    )  # fmt: skip
-    store.vm("adopted").mkdir()
-    write_lease(store, lease)
+    lease_of(store, "adopted", adopted=(str(adopted), str(adopted.with_name("gone.iso"))))
+    foreign = make_disk(Store(root / "elsewhere"), "foreign", other=11 * M)
     use = measure(store)
     assert use.snapshots == 17 * M
     assert M <= use.templates["a" * 32] < 2 * M
     assert use.total == use.snapshots + use.templates["a" * 32]
     assert measure(Store(root / "nothing")).total == 0
+
+    found = InventoryReader(Lab("test:///default", store)).join(
+        [
+            domain_of("run", disk, "clean-boot", "before-revert-101112"),
+            domain_of("adopted", adopted, "mine"),
+            domain_of("foreign", foreign, "other"),
+        ]
+    )
+    assert found.budgeted == use.total, "the screen tells the same"
+    vm = found.vm("run")
+    assert vm and vm.size
+    data = as_json(vm)
+    assert (data["size"], data["snapshots_bytes"]) == (vm.size, 5 * M)
+    told = details(found.by_key[vm.key], found, budget=1 << 40)
+    assert ("", "5.0M of memory in snapshots") in told
+    total = size(use.total)
+    assert told[-1] == ("budget", f"{total} of 1.0T in snapshots and templates")
+    (template,) = found.templates
+    words = details(found.by_key[template.key], found, budget=M)[-1][1]
+    assert words == f"{total} of 1.0M in snapshots and templates, which is too much"
+    assert "budget" not in dict(details(found.by_key[vm.key], found))
+
+
+async def test_a_run_tells_what_its_checkpoints_take_for_as_long_as_they_are_there(root: Path) -> None:
+    run = Run(root, 99 * M)
+    lease_of(run.store, UUID)
+    await run.boot()
+    await after_step(run, run.step("three"))
+    lab = InventoryReader(Lab("test:///default", run.store)).join([])
+
+    def told() -> tuple[JsonValue, bool, bool]:
+        view = RunView("one", run.folder, run.plan, run.state, live=False)
+        words = ("checkpoints 2.0M", "dim")
+        return summary(view)["checkpoints_bytes"], words in head(view), words in head(view, lab)
+
+    assert told() == (2 * M, True, True)
+    run.write("ended", state="passed", exit=0, disposition="kept", seconds=1)
+    assert told() == (2 * M, True, True)
+    rmtree(run.store.vm(UUID))
+    lab = InventoryReader(Lab("test:///default", run.store)).join([])
+    assert told() == (0, True, False), "without a look at the lab only the journal tells"
 
 
 # -- what a run decides ------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ class Disk:
         return self.chain[0].used if self.chain else None
 
     @property
+    def saved(self) -> int:
+        """Bytes of memory in the snapshots in it, whether libvirt knows them or not."""
+        return sum(held for _, held in self.chain[0].saved) if self.chain else 0
+
+    @property
     def problem(self) -> str:
         """Why the chain is not known to its end, naming the file; empty if it is."""
         last = self.chain[-1] if self.chain else None
@@ -91,6 +96,11 @@ class VmEntry:
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Oldest first."""
         return self.domain.snapshots if self.domain else ()
+
+    @property
+    def saved(self) -> int:
+        """Bytes of memory in its snapshots."""
+        return sum(disk.saved for disk in self.disks)
 
     @property
     def run_id(self) -> str | None:
@@ -205,6 +215,13 @@ class Inventory:
         """The image of that name, former builds not among them."""
         row = self.by_key.get(("image", name))
         return row.thing if row and isinstance(row.thing, ImageEntry) else None
+
+    @cached_property
+    def budgeted(self) -> int:
+        """Bytes of what the budget bounds: templates, and the memory in snapshots of ours."""
+        ours = sum(vm.saved for vm in self.vms if vm.own)
+        left = sum(disk.saved for one in self.leftovers if not one.trash for disk in one.disks)
+        return ours + left + sum(template.size for template in self.templates)
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:

@@ -134,8 +134,11 @@ def target_of(node: Node) -> Target | None:
     return None
 
 
-def details(node: Node, found: Inventory) -> list[tuple[str, str]]:
-    """(label, text) lines about one row; an empty label goes on with the one above."""
+def details(node: Node, found: Inventory, budget: int | None = None) -> list[tuple[str, str]]:
+    """(label, text) lines about one row; an empty label goes on with the one above.
+
+    ``budget``: bytes that templates and snapshots may take, where that is known.
+    """
     thing = node.thing
     if isinstance(thing, VmEntry):
         lines = list(_vm(thing))
@@ -154,6 +157,10 @@ def details(node: Node, found: Inventory) -> list[tuple[str, str]]:
         ]
     else:
         lines = [("", "VMs on disks that are no image of this store")]
+    kept = isinstance(thing, Snapshot | TemplateEntry) or (isinstance(thing, VmEntry) and thing.saved)
+    if kept and budget is not None:
+        over = ", which is too much" if found.budgeted > budget else ""
+        lines.append(("budget", f"{size(found.budgeted)} of {size(budget)} in snapshots and templates{over}"))
     return [(label, clean_line(text, 400)) for label, text in lines]
 
 
@@ -188,6 +195,8 @@ def _vm(vm: VmEntry) -> Iterator[tuple[str, str]]:
     if vm.snapshots:
         current = next((one.name for one in vm.snapshots if one.current), "-")
         yield "snapshots", f"{len(vm.snapshots)}, current: {current}"
+        if vm.saved:
+            yield "", f"{size(vm.saved)} of memory in snapshots"
     for problem in vm.problems:
         yield "problem", problem
     yield "uuid", vm.uuid

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from vmlab_tui.base.text import clean, clean_line
-from vmlab_tui.base.units import duration, span
+from vmlab_tui.base.units import duration, size, span
 from vmlab_tui.guests.stage import SHORT
 from vmlab_tui.tui.text import fit
 from vmlab_tui.tui.widgets.rows import Cell, Row
@@ -19,6 +19,7 @@ from vmlab_tui.verbs.words import left, local, moment
 
 if TYPE_CHECKING:
     from vmlab_tui.journal.state import CheckState, StepState
+    from vmlab_tui.lab.graph import Inventory
     from vmlab_tui.runs.client import RunView
 
 Said = tuple[str, str]
@@ -144,15 +145,21 @@ def followed(view: RunView) -> str:
 # -- the head ----------------------------------------------------------------------------------------
 
 
-def head(view: RunView) -> list[Said]:
-    """The run, its state in words, how long it has taken."""
+def head(view: RunView, lab: Inventory | None = None) -> list[Said]:
+    """The run, its state in words, how long it has taken, and what its checkpoints take of the disk.
+
+    ``lab``: where that is known; of a run that is over, the VM and its checkpoints may have gone since.
+    """
     from vmlab_tui.verbs.shapes import elapsed
 
     tone = _TONES.get(view.status, "accent" if view.live else "")
+    held = sum(one.size for one in view.state.checkpoints)
+    gone = view.state.ended and lab and lab.vm(view.plan.vm.uuid) is None
     return [
         (f"Run {clean_line(view.run_id)}", ""),
         (state_words(view), tone),
         (duration(elapsed(view)), ""),
+        *([(f"checkpoints {size(held)}", "dim")] if held and not gone else []),
     ]
 
 

@@ -8,6 +8,7 @@ from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration, size
 from vmlab_tui.verbs.shapes import (
+    checkpoints_bytes,
     details,
     elapsed,
     film,
@@ -131,8 +132,7 @@ class RunsShow(Verb):
                 indent="  ",
             )
         if view.state.checkpoints:
-            total = size(sum(one.size for one in view.state.checkpoints))
-            lines += ["", f"checkpoints, {total} of memory in them"]
+            lines += ["", f"checkpoints, {size(checkpoints_bytes(view))} of memory in them"]
             lines += table((self._checkpoint(view, one) for one in view.state.checkpoints), indent="  ")
         if pictures := film(view):
             span = duration((pictures[-1].taken - pictures[0].taken).total_seconds())

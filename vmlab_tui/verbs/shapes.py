@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import Exit, LabError
+from vmlab_tui.base.paths import Store
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import duration
 from vmlab_tui.verbs.verb import Outcome, blocking
@@ -59,6 +60,13 @@ def log_of(view: RunView, step: PlannedStep, attempt: int | None = None) -> Path
     return view.folder / "steps" / step.log_name(attempt or (known.attempt if known else 1))
 
 
+def checkpoints_bytes(view: RunView) -> int:
+    """Bytes of memory in its checkpoints; none once its VM is gone. Looks for that one's directory."""
+    if view.state.ended and not Store(view.plan.store).vm(view.plan.vm.uuid).is_dir():
+        return 0
+    return sum(one.size for one in view.state.checkpoints)
+
+
 def summary(view: RunView) -> dict[str, JsonValue]:
     """A run as one entry of a list."""
     at = stopped_at(view)
@@ -79,6 +87,7 @@ def summary(view: RunView) -> dict[str, JsonValue]:
         "until": view.state.until,
         "vm": view.plan.vm.name,
         "vm_uuid": view.plan.vm.uuid,
+        "checkpoints_bytes": checkpoints_bytes(view),
         "folder": str(view.folder),
     }
 

@@ -111,7 +111,11 @@ class Show(Verb):
             if travel:
                 rows.append(("snapshots", clean_line(travel)))
         if folder:
-            rows.append(("folder", str(folder)))
+            held = f", {size(vm.size)}" if vm.size is not None else ""
+            rows.append(("folder", f"{folder}{held}"))
+        if domain and domain.snapshots:
+            held = f", {size(vm.saved)} of memory in them" if vm.saved else ""
+            rows.append(("snapshots", f"{len(domain.snapshots)}{held}"))
         lines = (label(vm), *table(rows, indent="  "))
         if domain and domain.snapshots:
             lines += tuple(f"  {line}" for line in tree(domain.snapshots))

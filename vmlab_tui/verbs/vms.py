@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.text import clean_line
+from vmlab_tui.base.units import size
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Verb
 from vmlab_tui.verbs.words import left, table
 
@@ -24,7 +25,7 @@ class Ls(Verb):
     long_help = """\
 Ours are the VMs with a lease in the store. Everything else on the connection is foreign:
 it is shown and left alone ('other lab': made with another store). The column ssh is the
-port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
+port on 127.0.0.1, size what its files take of the disk. 'no domain' is a VM of which only files are left."""
     examples = (
         ("vmlab ls", ""),
         ("vmlab ls --own --json", "only ours, for a program"),
@@ -46,7 +47,10 @@ port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
             "problems": [{"directory": name, "problem": text} for name, text in found.problems],
         }
         lines = [
-            *table((self._row(vm, ctx.lab.store) for vm in vms), head=("vm", "power", "ssh", "lease", "run"))
+            *table(
+                (self._row(vm, ctx.lab.store) for vm in vms),
+                head=("vm", "power", "size", "ssh", "lease", "run"),
+            )
         ]
         lines += [f"warning: {clean_line(name, 60)}: {clean_line(text)}" for name, text in found.problems]
         ours = " of ours" if args.flag("own") else ""
@@ -57,16 +61,17 @@ port on 127.0.0.1. 'no domain' is a VM of which only files are left."""
     @staticmethod
     def _row(vm: VmEntry, store: Store) -> tuple[str, ...]:
         lease, domain = vm.lease, vm.domain
-        power = clean_line(vm.power, 12)
+        power, held = clean_line(vm.power, 12), size(vm.size) if vm.size is not None else "-"
         if lease is None:
             other = domain and domain.mark and domain.mark.store != str(store.root)
-            return (clean_line(vm.name, 60), power, "-", "other lab" if other else "foreign", "-")
+            return (clean_line(vm.name, 60), power, held, "-", "other lab" if other else "foreign", "-")
         time = left(lease.expires) if lease.expires else "kept" if lease.keep else "its run's"
-        return (clean_line(vm.name, 60), power, str(lease.port("ssh") or "-"), time, lease.run_id)
+        return (clean_line(vm.name, 60), power, held, str(lease.port("ssh") or "-"), time, lease.run_id)
 
 
 def as_json(vm: VmEntry) -> dict[str, JsonValue]:
-    """A VM for programs; ``memory`` in bytes."""
+    """A VM for programs. In bytes: ``memory`` as it is given, ``size`` of its files on the disk, and of that
+    ``snapshots_bytes`` of memory in its snapshots."""
     lease, domain = vm.lease, vm.domain
     return {
         "uuid": vm.uuid,
@@ -82,4 +87,6 @@ def as_json(vm: VmEntry) -> dict[str, JsonValue]:
         "ports": {port.name: port.host_port for port in lease.ports} if lease else {},
         "memory": domain.memory if domain else None,
         "cpus": domain.cpus if domain else None,
+        "size": vm.size,
+        "snapshots_bytes": vm.saved,
     }

@@ -79,7 +79,8 @@ class LabArea(OfferingArea):
             return
         from vmlab_tui.tui.labview import details
 
-        self.query_one(Details).show(row.cells[0].text, details(node, found))
+        budget = self.app.settings.budget if self.app.settings else None
+        self.query_one(Details).show(row.cells[0].text, details(node, found, budget))
 
     def targets(self) -> tuple[Target, ...]:
         if not self._graph:

@@ -161,7 +161,8 @@ class RunScreen(VerbScreen):
     def _head(self) -> None:
         from vmlab_tui.tui.runview import head
 
-        parts = head(self.view) if self.view else [(f"Run {clean_line(self.run_id)}", "")]
+        lab, name = self.app.hub.inventory, f"Run {clean_line(self.run_id)}"
+        parts = head(self.view, lab) if self.view else [(name, "")]
         if self.problem:
             parts[1:2] = [("cannot be read any more" if self.view else "cannot be read", "warn")]
         put(self.query_one("#head", Static), in_a_row(parts, self.size.width - 2))
