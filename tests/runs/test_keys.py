@@ -152,6 +152,7 @@ _KINDS = {
 }
 _steps = st.lists(
     st.one_of(*(st.tuples(st.just(kind), what) for kind, what in _KINDS.items())),
+    min_size=1,
     max_size=5,
 )
 _around = st.fixed_dictionaries(
@@ -178,6 +179,15 @@ def drawn_step(step: Drawn, trees: Path, **more: Any) -> dict[str, Any]:
         case "wait":
             return shape | {"seconds": what}
     return shape
+
+
+def twisted(step: Drawn, how: str) -> Drawn:
+    """A step as it was but for one thing, if it is a script."""
+    kind, what = step
+    if kind != "run":
+        return step
+    script, user, own = what
+    return (kind, (script, user + "2", own) if how == "user" else (script, user, own + "2"))
 
 
 def drawn_plan(steps: list[Drawn], around: dict[str, Any], trees: Path, **more: Any) -> Plan:
@@ -222,10 +232,11 @@ def kept(made: Plan, found: list[PlannedKey], at: set[int]) -> Kept:
 @given(
     before=_steps,
     edits=st.lists(
-        st.tuples(st.sampled_from(("put", "drop", "swap")), st.integers(0, 5), _steps), max_size=2
+        st.tuples(st.sampled_from(("put", "drop", "swap", "user", "own")), st.integers(0, 5), _steps),
+        max_size=2,
     ),
     around=st.tuples(_around, _around),
-    at=st.sets(st.integers(0, 5)),
+    at=st.one_of(st.just(set(range(6))), st.sets(st.integers(0, 5))),
 )
 def test_exactly_the_steps_behind_the_longest_kept_prefix_are_done_again(
     before: list[Drawn],
@@ -236,6 +247,9 @@ def test_exactly_the_steps_behind_the_longest_kept_prefix_are_done_again(
 ) -> None:
     after = list(before)
     for how, place, more in edits:
+        if how in ("user", "own"):
+            after[place : place + 1] = [twisted(one, how) for one in after[place : place + 1]]
+            continue
         after[place : place + (how != "put")] = more[: how != "drop"]
     was, now = around
     old, new = drawn_plan(before, was, trees), drawn_plan(after, now, trees, name="renamed", timeout=9)
