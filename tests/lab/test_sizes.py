@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from vmlab_tui.hosts.fork import copy_disk
+from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.sizes import comes_back, shared_bytes
 
 MIB = 1 << 20
@@ -74,6 +76,18 @@ def test_blocks_shared_with_a_copy_are_not_counted(sharing: Path) -> None:
             break
         time.sleep(0.1)  # btrfs gives it back with its next transaction
     assert told <= freed < told + MIB
+
+
+async def test_a_disk_is_copied_without_its_blocks(sharing: Path) -> None:
+    one, two = sharing / "one", sharing / "two"
+    one.write_bytes(os.urandom(4 * MIB))
+    os.sync()
+    before = free(sharing)
+    await copy_disk(Host("test:///default"), None, one, two)
+    assert two.read_bytes() == one.read_bytes()
+    os.sync()
+    assert shared_bytes(str(two)) == 4 * MIB
+    assert before - free(sharing) < MIB
 
 
 def free(place: Path) -> int:
