@@ -14,12 +14,14 @@ from vmlab_tui.lab.context import Lab
 from vmlab_tui.runs.plan import CHECK_SECONDS, CLOSING, OPENING, breaks_of, plan_steps, read_plan, write_plan
 from vmlab_tui.runs.prepare import Prepared, prepare
 from vmlab_tui.runs.request import RunRequest
+from vmlab_tui.runs.start import told
+from vmlab_tui.verbs.run import plan_lines
 
 PROFILE = """\
 schema: 1
 name: sample
 image: {image}
-vm: {{cpus: 1, memory: {memory}, disk: 64MiB, accel: tcg}}
+vm: {{cpus: 1, memory: {memory}, disk: 64MiB, accel: tcg, firmware: {firmware}}}
 required: {required}
 """
 
@@ -32,10 +34,11 @@ async def prepared(
     *,
     memory: str = "192MiB",
     required: str = "[]",
+    firmware: str = "bios",
     env: dict[str, str] | None = None,
 ) -> Prepared:
     path = folder / "sample.yaml"
-    path.write_text(PROFILE.format(image=image, memory=memory, required=required))
+    path.write_text(PROFILE.format(image=image, memory=memory, required=required, firmware=firmware))
     return await prepare(Lab(host.uri, store), host, RunRequest(profile=str(path)), environ=env or {})
 
 
@@ -104,6 +107,22 @@ async def test_an_image_is_to_be_built_only_if_nothing_else_is_in_the_way(
     assert more.build == ""
     given = await prepared(host, lab_store, tmp_path, "debian-12", required="[AA]", env={"AA": "1"})
     assert given.build == "debian-12"
+
+
+async def test_where_nobody_can_go_back_the_plan_says_so_and_why(
+    host: Host, lab_store: Store, tiny_image: str, tmp_path: Path
+) -> None:
+    why = await host.can_time_travel("uefi", "qcow2")
+    if not why:
+        pytest.skip("this libvirt can take snapshots of UEFI guests")
+    found = await prepared(host, lab_store, tmp_path, tiny_image, firmware="uefi")
+    assert not found.refused
+    (warning,) = [one for one in found.findings if one.what == "time travel"]
+    assert (warning.level, warning.detail) == ("warn", f"none: {why}")
+    assert found.plan.keys == (), "nothing of it can be reused"
+    assert told(found.plan) == f"cold: boots from the image; no time travel: {why}"
+    text = "\n".join(plan_lines(found))
+    assert text.count("no time travel") == 1, text
 
 
 async def test_an_image_that_is_damaged_or_gone_is_a_finding(

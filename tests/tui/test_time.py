@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from tests.runs.samples import UUID
 from tests.tui.conftest import opened, text, until
-from tests.verbs.test_vm_verbs import RAW, lease, node
+from tests.verbs.test_vm_verbs import RAW, UEFI, lease, node
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.lab.leases import write_lease
@@ -27,9 +27,9 @@ WHOLE = (120, 40)
 
 @pytest.fixture
 def lab(lab_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A VM of ours with the snapshots 'one' and 'two', and one on a raw disk; both on."""
+    """A VM of ours with the snapshots 'one' and 'two', one on a raw disk, one with UEFI; all on."""
     store = Store(lab_dir)
-    for uuid, name in ((UUID, "sample-7f3a"), (RAW, "raw")):
+    for uuid, name in ((UUID, "sample-7f3a"), (RAW, "raw"), (UEFI, "uefi")):
         store.vm(uuid).mkdir(parents=True)
         write_lease(store, lease(name).model_copy(update={"uuid": uuid}))
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", f"test://{node(lab_dir.parent)}")
@@ -125,6 +125,18 @@ async def test_on_a_vm_it_asks_which_snapshot(lab: Path, done: list[Args]) -> No
         await pilot.press("R")
         await told(app, pilot, ["has no snapshots", "a raw disk cannot hold"])
         assert isinstance(app.screen, MessageDialog)
+
+
+async def test_the_keys_say_why_a_uefi_vm_cannot_travel_in_time(lab: Path) -> None:
+    async with opened(WHOLE) as (app, pilot):
+        await on(app, pilot, "vm", UEFI)
+        await pilot.press("R")
+        await told(app, pilot, ["uefi has no snapshots: no time travel: ", "UEFI guests"])
+        assert isinstance(app.screen, MessageDialog)
+        await pilot.press("escape", "m")
+        await until(pilot, lambda: isinstance(app.screen, FormDialog))
+        await pilot.press("ctrl+s")
+        await told(app, pilot, ["VM uefi: no time travel: ", "UEFI guests"])
 
 
 async def test_a_description_is_there_to_be_changed(lab: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.verbs.test_vm_verbs import DARK, context, do, lab  # noqa: F401 - a fixture
+from tests.verbs.test_vm_verbs import DARK, context, do, domain, lab  # noqa: F401 - a fixture
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
@@ -43,9 +45,26 @@ async def test_an_off_vm_without_snapshots_is_refused(lab: Lab) -> None:  # noqa
     lab.store.vm(DARK).mkdir()
     (ours,) = [path for path in lab.store.vms.iterdir() if path.name != DARK]
     write_lease(lab.store, read_lease(ours).model_copy(update={"uuid": DARK, "name": "dark"}))
+    node, off = Path(lab.uri.removeprefix("test://")), "<test:runstate>5</test:runstate>"
+    without = node.read_text()
+    bare = domain("dark", DARK, head=off)
+    assert bare in without
+    node.write_text(without.replace(bare, domain("dark", DARK, disk="qcow2", head=off)))
     error = await refused(lab, vm="dark")
     assert "is off: there is no now" in error.message
     assert "vmlab start dark" in error.hint
+    # where starting it would not help, nobody is told to
+    loader = "<loader readonly='yes' type='pflash'>/x.fd</loader>"
+    for now, reason in (
+        (bare, "no disk that could hold snapshots"),
+        (domain("dark", DARK, disk="qcow2", head=off, loader=loader), "cannot snapshot UEFI guests"),
+    ):
+        node.write_text(without.replace(bare, now))
+        for vm in ("dark", "dark@clean-boot"):
+            error = await refused(lab, vm=vm)
+            assert "VM dark: no time travel: " in error.message
+            assert reason in error.message
+            assert "start" not in error.hint
 
 
 async def test_a_vm_on_a_libvirt_network_is_refused_with_what_to_do(lab: Lab) -> None:  # noqa: F811

@@ -428,6 +428,10 @@ async def test_a_vm_that_cannot_travel_in_time_is_refused_with_the_reason(
     for call in (by_id("snapshot.create").preview, by_id("snapshot.create").run):
         with pytest.raises(Refused, match=reason):
             await call(ctx, Args({"vm": uuid}))
+    listed = await do(lab, "snapshot.list", vm=uuid)
+    assert listed.lines[0] == f"{name} has no snapshots"
+    assert reason in listed.lines[1]
+    assert "snapshot create" not in listed.lines[1]
     for call in (by_id("snapshot.revert").preview, by_id("snapshot.revert").run):
         with pytest.raises(Refused, match=f"has no snapshots: no time travel: .*{reason}"):
             await call(ctx, Args({"vm": uuid}))

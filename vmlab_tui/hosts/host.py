@@ -35,10 +35,10 @@ def can_time_travel(firmware: str, disk_format: str, libvirt_version: tuple[int,
     ``firmware``: bios or uefi. ``disk_format``: the format of the VM's own disk.
     """
     if disk_format != "qcow2":
-        return f"no time travel: a {disk_format} disk cannot hold snapshots (qcow2 can)"
+        return f"a {disk_format} disk cannot hold snapshots (qcow2 can)"
     if firmware == "uefi" and libvirt_version < (10, 10, 0):
         here = ".".join(map(str, libvirt_version))
-        return f"no time travel: libvirt {here} cannot snapshot UEFI guests (10.10 can; BIOS guests work)"
+        return f"libvirt {here} cannot snapshot UEFI guests (10.10 can; BIOS guests work)"
     return ""
 
 

@@ -103,9 +103,10 @@ def moments(view: RunView, vm: VmEntry, number: int | None) -> tuple[Moment, Mom
     if before is None:
         where = "" if number is None else f" before step {number:02}"
         has = ", ".join(clean_line(one.name, 60) for one in kept)
+        why = f"no time travel: {view.plan.vm.time_travel}" if view.plan.vm.time_travel else ""
         raise UsageError(
             f"run {view.run_id} has no checkpoint{where} any more: there is nothing to compare with",
-            hint=f"its checkpoints: {has}" if has else view.plan.vm.time_travel or "its VM has no snapshot",
+            hint=f"its checkpoints: {has}" if has else why or "its VM has no snapshot",
         )
     end = max(number if number is not None else last, before.after + 1)
     after = next((one for one in kept if one.after >= end), None)

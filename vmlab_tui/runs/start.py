@@ -32,7 +32,7 @@ async def look_back(
     if not plan.image.digest:
         return plan  # it cannot run
     if plan.vm.time_travel:
-        return plan.model_copy(update={"why": plan.vm.time_travel})
+        return plan.model_copy(update={"why": f"no time travel: {plan.vm.time_travel}"})
     plan = await asyncio.to_thread(keyed, lab, plan, facts, secrets)
     if cold:
         return plan.model_copy(update={"why": "asked for: everything from nothing"})

@@ -246,10 +246,11 @@ async def _source(ctx: Context, host: Host, args: Args) -> tuple[VmEntry, str]:
         if fitting
         else f"it has no snapshot with memory; start it first: vmlab start {label(vm)}"
     )
+    if not (fitting and snapshot):
+        await refuse_no_travel(host, vm)  # first: starting it would not help
     if not snapshot:
         if vm.power not in ("on", "paused"):
             raise Refused(f"VM {label(vm)} is {vm.power}: there is no now to fork it from", hint=hint)
-        await refuse_no_travel(host, vm)
         return vm, ""
     known = next((one for one in vm.domain.snapshots if one.name == snapshot), None)
     if known is None:

@@ -59,7 +59,9 @@ the present descends from."""
     async def run(self, ctx: Context, args: Args) -> Outcome:
         async with ctx.host(readonly=True) as host:
             vm = await one_vm(ctx, host, args, snapshots=True)
-        refuse_absent(vm)
+            refuse_absent(vm)
+            assert vm.domain is not None
+            why = "" if vm.snapshots else await no_travel(host, vm.domain)
         data: JsonValue = {
             "schema": 1,
             "vm": vm.name,
@@ -67,10 +69,10 @@ the present descends from."""
             "snapshots": [as_json(one) for one in vm.snapshots],
         }
         lines = tree(vm.snapshots)
-        return Outcome(
-            data,
-            lines or (f"{label(vm)} has no snapshots", f"  vmlab snapshot create {label(vm)}"),
-        )
+        if not lines:
+            then = f"no time travel: {why}" if why else f"vmlab snapshot create {label(vm)}"
+            lines = (f"{label(vm)} has no snapshots", f"  {then}")
+        return Outcome(data, lines)
 
 
 class SnapshotCreate(Verb):
@@ -270,7 +272,7 @@ async def one_snapshot(ctx: Context, host: Host, args: Args, command: str = "") 
         if one.name == name:
             return vm, one
     if not vm.snapshots and (why := await no_travel(host, vm.domain)):
-        raise Refused(f"VM {label(vm)} has no snapshots: {why}", hint=BIOS)
+        raise Refused(f"VM {label(vm)} has no snapshots: no time travel: {why}", hint=BIOS)
     names = ", ".join(clean_line(one.name, 60) for one in vm.snapshots)
     raise UsageError(
         f"VM {label(vm)} has no snapshot" + (f" '{clean_line(name, 80)}'" if name else ""),
@@ -283,15 +285,15 @@ async def refuse_no_travel(host: Host, vm: VmEntry) -> None:
     refuse_absent(vm)
     assert vm.domain is not None
     if why := await no_travel(host, vm.domain):
-        raise Refused(f"VM {label(vm)}: {why}", hint=BIOS)
+        raise Refused(f"VM {label(vm)}: no time travel: {why}", hint=BIOS)
 
 
 async def no_travel(host: Host, domain: Domain) -> str:
     """Why a domain cannot have snapshots; empty when it can, as far as can be known beforehand."""
     if domain.problem:
-        return f"no time travel: its definition cannot be read: {clean_line(domain.problem)}"
+        return f"its definition cannot be read: {clean_line(domain.problem)}"
     if not domain.formats:
-        return "no time travel: it has no disk that could hold snapshots"
+        return "it has no disk that could hold snapshots"
     # a seed or an installation medium beside the disk is raw, and is left out of snapshots
     form = "qcow2" if "qcow2" in domain.formats else domain.formats[0]
     return await host.can_time_travel(domain.firmware, form)

@@ -109,7 +109,7 @@ class Show(Verb):
             if domain.problem:
                 rows.append(("problem", clean_line(domain.problem)))
             if travel:
-                rows.append(("snapshots", clean_line(travel)))
+                rows.append(("snapshots", clean_line(f"no time travel: {travel}")))
         if folder:
             held = f", {size(vm.size)}" if vm.size is not None else ""
             rows.append(("folder", f"{folder}{held}"))
