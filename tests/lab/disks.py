@@ -31,3 +31,23 @@ def qcow2(path: Path, backing: str | bytes | None = None, form: str = "qcow2") -
         data[2048 : 2048 + len(name)] = name
     path.write_bytes(data)
     return path
+
+
+def qemu_img(*words: object) -> None:
+    subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True)
+
+
+def add_snapshot(disk: Path, name: str, memory: int) -> None:
+    """What QEMU writes of a snapshot with memory, but for the memory itself."""
+    qemu_img("snapshot", "-c", name, disk)
+    whole = bytearray(disk.read_bytes())
+    count, at = struct.unpack_from(">IQ", whole, 60)
+    for _ in range(count):
+        id_len, name_len = struct.unpack_from(">HH", whole, at + 12)
+        (extra,) = struct.unpack_from(">I", whole, at + 36)
+        name_at = at + 40 + extra + id_len
+        if whole[name_at : name_at + name_len] == name.encode():
+            struct.pack_into(">I", whole, at + 32, memory)
+            struct.pack_into(">Q", whole, at + 40, memory)
+        at = -(-(name_at + name_len) // 8) * 8
+    disk.write_bytes(whole)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
-import subprocess
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, cast
@@ -12,6 +10,7 @@ from typing import Any, cast
 import pytest
 from pydantic import JsonValue
 
+from tests.lab.disks import add_snapshot, qemu_img
 from tests.lab.test_templates import put
 from tests.runs.samples import UUID, plan
 from vmlab_tui.base.errors import LabError
@@ -41,35 +40,15 @@ STEPS = [
 ]
 
 
-def qemu_img(*words: object) -> None:
-    subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True)
-
-
 def make_disk(store: Store, uuid: str, **held: int) -> Path:
     """A VM's directory with its disk, in which there are snapshots with so many bytes of memory."""
     folder = store.vm(uuid)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     disk = folder / "disk.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", disk, "1M")
     for name, memory in held.items():
         add_snapshot(disk, name, memory)
     return disk
-
-
-def add_snapshot(disk: Path, name: str, memory: int) -> None:
-    """What QEMU writes of a snapshot with memory, but for the memory itself."""
-    qemu_img("snapshot", "-c", name, disk)
-    whole = bytearray(disk.read_bytes())
-    count, at = struct.unpack_from(">IQ", whole, 60)
-    for _ in range(count):
-        id_len, name_len = struct.unpack_from(">HH", whole, at + 12)
-        (extra,) = struct.unpack_from(">I", whole, at + 36)
-        name_at = at + 40 + extra + id_len
-        if whole[name_at : name_at + name_len] == name.encode():
-            struct.pack_into(">I", whole, at + 32, memory)
-            struct.pack_into(">Q", whole, at + 40, memory)
-        at = -(-(name_at + name_len) // 8) * 8
-    disk.write_bytes(whole)
 
 
 class Snapshots:
@@ -80,6 +59,7 @@ class Snapshots:
         self.names: list[str] = []
         self.gone: list[str] = []
         self.broken = ""
+        self.stuck: tuple[str, ...] = ()
         self.beside: list[str] = []
         """The templates that were there when the latest was taken."""
 
@@ -102,6 +82,8 @@ class Snapshots:
         self.names.append(name)
 
     async def delete_snapshot(self, uuid: str, name: str) -> bool:
+        if name in self.stuck:
+            raise LabError("it is held")
         self.names.remove(name)
         self.gone.append(name)
         if not self.broken:
@@ -310,10 +292,16 @@ async def test_templates_then_the_oldest_automatic_checkpoints_go_the_rest_stays
     assert run.snaps.gone == autos[:1], "the oldest, and no more than it takes"
 
     tighten(M)
+    run.snaps.stuck = (autos[1],)
+    assert not await make_room(run, 0)
+    assert run.snaps.gone == autos[:1]
+    held = f"checkpoint {autos[1]} could not be removed: it is held"
+    assert run.notes[-1] == held
+    run.snaps.stuck = ()
     assert not await make_room(run, 0)
     assert run.snaps.gone == autos[:2], "clean-boot, what the profile wanted and the newest stay"
     assert run.names == [*kept, autos[2]] == [one.name for one in run.state.line]
-    assert [re.sub(r"[\d.]+[BKM] are free.*", "", note) for note in run.notes] == [
+    assert [re.sub(r"[\d.]+[BKM] are free.*", "", note) for note in run.notes if note != held] == [
         f"template {'b' * 12} removed to stay within the budget: ",
         f"template {'a' * 12} removed to stay within the budget: ",
         *(f"checkpoint {name} removed to stay within the budget: 1.0M" for name in autos[:2]),

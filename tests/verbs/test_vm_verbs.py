@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.runs.samples import UUID, plan
+from tests.runs.test_budget import make_disk
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.paths import Store, locked
 from vmlab_tui.hosts import rewind
@@ -437,11 +438,20 @@ async def test_a_vm_that_cannot_travel_in_time_is_refused_with_the_reason(
             await call(ctx, Args({"vm": uuid}))
 
 
-async def test_a_moment_is_marked_under_its_time_or_a_name(lab: Lab) -> None:
-    outcome = await do(lab, "snapshot.create", vm="last", description="works")
+async def test_a_moment_is_marked_under_its_time_or_a_name(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, front = context(lab)
+    outcome: Any = await by_id("snapshot.create").run(ctx, Args({"vm": "last", "description": "works"}))
     made = outcome.data["snapshot"]
     assert re.fullmatch(r"snap-\d{6}", made["name"])
     assert (made["description"], made["parent"]) == ("works", "two")
+    assert not front.said
+    make_disk(lab.store, UUID, one=5 << 20)
+    (tmp_path / "config.yaml").write_text("schema: 1\nbudget: 2MiB\n")
+    monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
+    await by_id("snapshot.create").run(ctx, Args({"vm": "last", "snapshot": "dear"}))
+    assert [line.partition(";")[0] for line in front.said] == ["warning: over the budget of 2.0M by 3.0M"]
     with pytest.raises(UsageError, match="cannot name a snapshot"):
         await do(lab, "snapshot.create", vm="last", snapshot="../x")
     with pytest.raises(LabError, match="has a snapshot 'one' already"):

@@ -6,13 +6,17 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.base.units import size
 from vmlab_tui.images.header import BadImage, inspect
 from vmlab_tui.lab import templates
 from vmlab_tui.lab.leases import all_leases
-from vmlab_tui.runs.context import RunContext
+
+if TYPE_CHECKING:  # who only measures needs no guest
+    from vmlab_tui.runs.context import RunContext
 
 RESERVE = 1 << 30
 """Bytes of disk that must stay free beyond what a run needs."""
@@ -92,8 +96,12 @@ async def make_room(run: RunContext, need: int) -> bool:
             continue
         if await fits():
             return True
-        with run.wait("libvirt"):
-            await run.host.delete_snapshot(run.plan.vm.uuid, one.name)
+        try:
+            with run.wait("libvirt"):
+                await run.host.delete_snapshot(run.plan.vm.uuid, one.name)
+        except LabError as error:
+            run.note(f"checkpoint {one.name} could not be removed: {error}", level="warn")
+            continue
         run.write("checkpoint_dropped", name=one.name, reason="the budget")
         run.note(f"checkpoint {one.name} removed to stay within the budget: {size(one.size)}")
     return await fits()

@@ -16,7 +16,7 @@ from vmlab_tui.base.ids import is_name, new_uuid
 from vmlab_tui.base.paths import used_bytes
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import size
-from vmlab_tui.verbs.snapshots import refuse_no_travel
+from vmlab_tui.verbs.snapshots import refuse_no_travel, warn_of_budget
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Preview, Verb, blocking
 from vmlab_tui.verbs.vm_target import (
     VM_HELP,
@@ -152,6 +152,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
                     await asyncio.wait(at_work)
                 if not wanted:
                     await self._drop(ctx, host, args, vm, snapshot)
+        await warn_of_budget(ctx)
         assert isinstance(outcome.data, dict)
         data: JsonValue = {
             **outcome.data,

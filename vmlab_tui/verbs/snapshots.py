@@ -9,7 +9,7 @@ from vmlab_tui.base.errors import Refused, UsageError
 from vmlab_tui.base.ids import is_name
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size, span
-from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Preview, Verb
+from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Preview, Verb, blocking
 from vmlab_tui.verbs.vm_target import (
     VM,
     change,
@@ -124,6 +124,7 @@ A VM whose disk or firmware cannot have snapshots is refused with the reason."""
             about = _about(args)
             await change(ctx, host, args, vm, Change(do="snapshot", name=name, description=about))
             made = next(one for one in await host.snapshots(vm.uuid) if one.name == name)
+        await warn_of_budget(ctx)
         data: JsonValue = {"schema": 1, "vm": vm.name, "uuid": vm.uuid, "snapshot": as_json(made)}
         kind = "with memory" if made.memory else "of the disk only: the VM is off"
         return Outcome(data, (f"snapshot {name} of {label(vm)}, {kind}",))
@@ -248,6 +249,15 @@ file is given back to the file system."""
         }
         line = f"deleted snapshot {clean_line(snapshot.name, 60)} of {label(vm)}"
         return Outcome(data, (line, *done.lines))
+
+
+async def warn_of_budget(ctx: Context) -> None:
+    """Say so if snapshots and templates now take more than they may: what a person wants is taken anyway."""
+    from vmlab_tui.runs.budget import excess
+    from vmlab_tui.spec.settings import load_settings
+
+    if much := await blocking(lambda: excess(ctx.lab.store, load_settings().budget)):
+        ctx.front.say(f"warning: {much}; vmlab template list and vmlab ls --own tell what takes it")
 
 
 def _about(args: Args) -> str:
