@@ -195,6 +195,21 @@ EDITS = (
         "one two a 3",
     ),
     Edit("removed", STEPS.splitlines(True)[4], "", ("first", "files"), "one"),
+    Edit(
+        "step-env",
+        "{name: second, ",
+        "{name: second, env: {OWN: x}, ",
+        ("first", "files"),
+        "one two a",
+    ),
+    Edit(
+        "reordered",
+        "".join(STEPS.splitlines(True)[2:4]),
+        "".join(STEPS.splitlines(True)[3:1:-1]),
+        (),
+        "one two a",
+    ),
+    Edit("cloud-init", "steps:", "cloud_init: {packages: []}\nsteps:", (), "one two a"),
     Edit("memory", "", "", (), "one two a", ("--set", "vm.memory=200MiB")),
 )
 
