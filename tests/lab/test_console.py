@@ -98,11 +98,22 @@ async def test_several_at_one_console(bench: Any, terminals: list[AtTerminal]) -
     fourth = Seen(terminals, spec)
     await fourth.sees("STILL")
     await fourth.sees("Ctrl-] leaves --")
+
+    # going back ends the QEMU that the console belonged to: both are at the new one's
+    await bench.host.create_snapshot(spec.uuid, "one")
+    assert await bench.host.revert(spec.uuid, "one") is False
+    await third.types(b"back")
+    await third.sees("BACK")
+    await fourth.sees("BACK")
+    await fourth.types(b"again")
+    await fourth.sees("AGAIN")
+    await third.sees("AGAIN")
+
     os.kill(third.pid, signal.SIGTERM)
     await third.ends()
     await fourth.types(b"end")
     await fourth.sees("END")
-    raw = b">HELLOBOTH\x1b[6n\x1b]52;c;A\x07\x1b[31mredLATERSTILLEND"
+    raw = b">HELLOBOTH\x1b[6n\x1b]52;c;A\x07\x1b[31mredLATERSTILLBACKAGAINEND"
     assert spec.console_log.read_bytes() == raw
 
     await bench.host.destroy(spec.uuid)
