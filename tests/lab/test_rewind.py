@@ -18,6 +18,7 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot, Then
 from vmlab_tui.images.header import inspect
 from vmlab_tui.lab import rewind, safety
+from vmlab_tui.lab.vmverbs import Change, carry_out
 
 PAST = 1_577_880_000
 """2020: where a guest's clock is put before its snapshot is taken."""
@@ -71,6 +72,9 @@ async def test_the_present_is_kept_the_clock_is_right_and_two_ways_home_stay(hos
     third = await rewind.go_back(host, vm.uuid, "one", then=Then.PAUSED)
     assert (third.power, third.pruned) == (Power.PAUSED, (first.safety,))
     assert "paused" in third.clock
+    went_on = await carry_out(host, vm.uuid, Change(do="unpause"), vm.endpoint)
+    assert (went_on.lines, went_on.data) == ((), {"clock": None})
+    assert abs(int(await say(vm, "date +%s")) - time.time()) < 10
     assert await names(host, vm) == ["one", undone.safety, third.safety]
     assert undone.safety
     fourth = await rewind.go_back(host, vm.uuid, undone.safety, then=Then.OFF)

@@ -14,6 +14,7 @@ from tests.runs.samples import UUID, plan
 from vmlab_tui.base.commands import record
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.base.paths import short_path
+from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.journal.log import Journal
@@ -126,6 +127,16 @@ async def test_a_change_of_the_vm_is_done_by_the_worker_and_noted(live: RunConte
         "snapshot 'now', asked by me@here",
         "off, asked by me@here",
     ]
+
+
+async def test_a_clock_that_stays_behind_is_said(live: RunContext, deep: Path) -> None:
+    live.endpoint = Endpoint("127.0.0.1", 1, "lab", deep / "key", "ssh-ed25519 AAAA")
+    await change(live, "pause")
+    result = (await change(live, "unpause"))["result"]
+    assert isinstance(result, dict)
+    assert await live.host.power(UUID) is Power.ON
+    assert "neither an agent nor SSH answers" in result["data"]["clock"]
+    assert live.state.notes[-1].text == f"unpause: ! its clock is behind: {result['data']['clock']}"
 
 
 async def test_what_fails_says_so_in_the_journal_and_to_who_asked(live: RunContext) -> None:

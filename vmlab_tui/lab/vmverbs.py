@@ -100,6 +100,11 @@ async def carry_out(host: Host, uuid: str, change: Change, endpoint: Endpoint | 
             await host.suspend(uuid)
         case "unpause":
             await host.resume(uuid)
+            if endpoint is not None:  # it may have come here from the past, and nobody else looks after it
+                clock = await rewind.set_clock(host, uuid, endpoint)
+                return Result(
+                    lines=(f"! its clock is behind: {clock}",) if clock else (), data={"clock": clock or None}
+                )
         case "snapshot":
             await host.create_snapshot(uuid, change.name, change.description)
         case "describe-snapshot":

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.text import clean
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Preview, Verb
 from vmlab_tui.verbs.vm_target import (
     VMS,
@@ -97,10 +98,12 @@ class PowerVerb(Verb):
             raise Refused(f"VM {label(vm)} is {power}", hint=_way_out(power, vm))
         refuse_unconfirmed(ctx, vm)
         ctx.front.status(f"{label(vm)}: {self.words[0]}")
-        await change(ctx, host, args, vm, Change(do=self.wish(args)))
+        came = await change(ctx, host, args, vm, Change(do=self.wish(args)))
+        for note in came.lines:
+            ctx.front.say(f"{label(vm)}: {clean(note)}")
         line = await self.after(ctx, host, args, vm)
         power = (await host.power(vm.uuid)).value
-        return Done(line, {"changed": True, "power": power})
+        return Done(line, {"changed": True, "power": power, **came.data})
 
     async def after(self, _ctx: Context, _host: Host, _args: Args, vm: VmEntry) -> str:
         """What is left to do once libvirt has been told; returns what to say."""
@@ -267,6 +270,7 @@ class Unpause(PowerVerb):
     id = "vm.unpause"
     words = ("unpause",)
     help = "Let paused VMs go on"
+    long_help = "A guest of ours gets the right time again, by its agent or over SSH."
     examples = (("vmlab unpause last", ""),)
     key = "p"
     do = "unpause"
