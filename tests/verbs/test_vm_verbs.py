@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.disks import qcow2
 from tests.runs.samples import UUID, plan
 from tests.runs.test_budget import make_disk
 from vmlab_tui.base.errors import LabError, Refused, UsageError
@@ -27,6 +28,7 @@ from vmlab_tui.journal.log import Journal
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
 from vmlab_tui.lab.leases import Lease, write_lease
+from vmlab_tui.lab.rewind import delete
 from vmlab_tui.lab.safety import about
 from vmlab_tui.runs.plan import write_plan
 from vmlab_tui.verbs.registry import by_id
@@ -436,6 +438,50 @@ async def test_a_vm_that_cannot_travel_in_time_is_refused_with_the_reason(
     for call in (by_id("snapshot.revert").preview, by_id("snapshot.revert").run):
         with pytest.raises(Refused, match=f"has no snapshots: no time travel: .*{reason}"):
             await call(ctx, Args({"vm": uuid}))
+
+
+async def test_an_external_snapshot_stays_while_another_vm_stands_on_its_files(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewind, "EXTERNAL", (0, 0, 0))  # as if this libvirt could
+    base, over, theirs = (tmp_path / f"{name}.qcow2" for name in ("base", "over", "theirs"))
+    qcow2(base)
+    qcow2(over, str(base))
+    disk = domain("sample-7f3a", UUID, disk="qcow2")
+    (tmp_path / "out.xml").write_text(
+        f"<domainsnapshot><name>out</name><state>disk-snapshot</state><creationTime>1</creationTime>"
+        f"<memory snapshot='no'/><disks><disk name='vda' snapshot='external' type='file'>"
+        f"<driver type='qcow2'/><source file='{over}'/></disk></disks>"
+        f"{disk.replace('/nowhere/qcow2', str(base))}<active>1</active></domainsnapshot>"
+    )
+    snap = f"<test:domainsnapshot file='{tmp_path / 'out.xml'}'/>"
+    ours = domain("sample-7f3a", UUID, disk="qcow2", head=snap).replace("/nowhere/qcow2", str(over))
+    web = domain("web", FOREIGN, disk="qcow2").replace("/nowhere/qcow2", str(theirs))
+    (tmp_path / "node.xml").write_text(f"<node>{ours}{web}</node>")
+    ctx, _ = context(lab)
+    args = {"vm": "last", "snapshot": "out", "no_safety": True}
+
+    async def refusals() -> list[str]:
+        found = []
+        for ident in ("snapshot.delete", "snapshot.revert"):
+            try:
+                await by_id(ident).preview(ctx, Args(args))
+            except Refused as error:
+                found.append(error.message)
+        return found
+
+    for stood_on in (base, over):
+        qcow2(theirs, str(stood_on))
+        found = await refusals()
+        assert len(found) == 2
+        assert all(f"VM web stands on {stood_on}" in told for told in found)
+        async with Host.open(lab.uri) as host:
+            with pytest.raises(Refused, match="VM web stands on"):
+                await delete(host, UUID, "out")
+    qcow2(theirs, "json:{}")
+    assert all("what VM web stands on is not known" in told for told in await refusals())
+    qcow2(theirs)
+    assert await refusals() == []
 
 
 async def test_a_moment_is_marked_under_its_time_or_a_name(

@@ -26,6 +26,7 @@ from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot, Then
 from vmlab_tui.lab import safety
+from vmlab_tui.lab.overlays import why_not_merged
 
 if TYPE_CHECKING:
     from vmlab_tui.guests.ssh import Guest  # loaded late: asyncssh takes its time
@@ -146,7 +147,10 @@ async def find(host: Host, uuid: str, name: str) -> Snapshot:
 async def refuse(host: Host, uuid: str, target: Snapshot, *, keep_present: bool) -> None:
     """Raise Refused with the reason when going back to ``target`` cannot be, or would do harm."""
     told = f"snapshot '{clean_line(target.name, 80)}'"
-    if why := await host.why_not_back(uuid, target.name):
+    why = await host.why_not_back(uuid, target.name)
+    if not why and target.external:
+        why = await why_not_merged(host, uuid)
+    if why:
         raise Refused(f"{told}: {why}", hint="the VM is left as it is")
     if target.external and keep_present:
         raise Refused(
@@ -268,13 +272,19 @@ def _times() -> tuple[str, str]:
 # -- deleting ------------------------------------------------------------------------------------
 
 
+async def why_not_delete(host: Host, uuid: str, target: Snapshot) -> str:
+    """Why deleting a snapshot would do harm, to its VM or to another; empty where nothing is known of it."""
+    why = await host.why_not_delete(uuid, target.name)
+    return why if why or not target.external else await why_not_merged(host, uuid)
+
+
 async def delete(host: Host, uuid: str, name: str) -> tuple[int | None, tuple[str, ...]]:
     """Delete a snapshot; the bytes that its VM's disk files became smaller by, and lines that say so.
 
     None where the files cannot be looked at. Raises NotFound, and Refused for an external one that this
-    libvirt cannot delete safely.
+    libvirt cannot delete safely, or that another VM stands on.
     """
-    if why := await host.why_not_delete(uuid, name):
+    if why := await why_not_delete(host, uuid, await find(host, uuid, name)):
         raise Refused(f"snapshot '{clean_line(name, 80)}': {why}", hint="it is left as it is")
     before = await _used(host, uuid)
     if not await host.delete_snapshot(uuid, name):

@@ -216,9 +216,11 @@ file is given back to the file system."""
     params = (VM, SNAPSHOT)
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
+        from vmlab_tui.lab.rewind import why_not_delete
+
         async with ctx.host(readonly=True) as host:
             vm, snapshot = await one_snapshot(ctx, host, args, "snapshot-delete")
-            if why := await host.why_not_delete(vm.uuid, snapshot.name):
+            if why := await why_not_delete(host, vm.uuid, snapshot):
                 raise Refused(f"snapshot {told(snapshot)}: {why}", hint="it is left as it is")
         await remember(ctx, args, [vm])
         children = [clean_line(one.name, 60) for one in vm.snapshots if one.parent == snapshot.name]
