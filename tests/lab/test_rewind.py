@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support import lab
-from tests.support.spoil import spoil_memory
+from tests.support.spoil import cut_memory, spoil_memory
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.guests.ssh import connect
 from vmlab_tui.hosts import rewind as way
@@ -91,13 +92,17 @@ async def test_the_present_is_kept_the_clock_is_right_and_two_ways_home_stay(hos
 
 
 @pytest.mark.guest
-@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize(("in_place", "spoil"), [(True, spoil_memory), (False, cut_memory)])
 async def test_what_cannot_be_loaded_leads_back_to_the_present(
-    host: Host, vm: lab.Vm, in_place: bool, monkeypatch: pytest.MonkeyPatch
+    host: Host,
+    vm: lab.Vm,
+    in_place: bool,
+    spoil: Callable[[Path, str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(way, "IN_PLACE", frozenset({"qemu"} if in_place else ()))
     await marked(host, vm)
-    spoil_memory(vm.spec.disk, "one")
+    spoil(vm.spec.disk, "one")
     with pytest.raises(
         LabError, match="back in its present, from the safety snapshot before-revert"
     ) as caught:
@@ -113,6 +118,15 @@ async def test_what_cannot_be_loaded_leads_back_to_the_present(
     with pytest.raises(LabError, match="it is off now, and no safety snapshot was wanted"):
         await rewind.go_back(host, vm.uuid, "one", keep_present=False)
     assert await host.power(vm.uuid) is Power.OFF
+    if not in_place:  # of one that is off, with nothing but the file to go by
+        newest = (await host.snapshots(vm.uuid))[-1]
+        assert newest.memory
+        spoil(vm.spec.disk, newest.name)
+        with pytest.raises(LabError, match="back in its present, from the safety snapshot before-revert"):
+            await rewind.go_back(host, vm.uuid, newest.name)
+        assert await host.power(vm.uuid) is Power.OFF
+        (now,) = [one for one in await host.snapshots(vm.uuid) if one.current]
+        assert (now.memory, now.parent) == (False, newest.name)
 
 
 @pytest.mark.guest

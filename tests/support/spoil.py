@@ -11,7 +11,21 @@ _MAGIC = b"QEVM"
 
 def spoil_memory(disk: Path, snapshot: str) -> None:
     """Write over the magic number of the memory of ``snapshot``; QEMU may have the disk open."""
+    at = _memory_of(disk, snapshot)
     with disk.open("r+b") as file:
+        file.seek(at)
+        file.write(b"gone")
+
+
+def cut_memory(disk: Path, snapshot: str) -> None:
+    """End the file where the memory of ``snapshot``, the newest one, begins; QEMU may have it open."""
+    with disk.open("r+b") as file:
+        file.truncate(_memory_of(disk, snapshot))
+
+
+def _memory_of(disk: Path, snapshot: str) -> int:
+    """Where in the file the memory of ``snapshot`` begins."""
+    with disk.open("rb") as file:
 
         def words(at: int, count: int) -> tuple[int, ...]:
             file.seek(at)
@@ -33,8 +47,6 @@ def spoil_memory(disk: Path, snapshot: str) -> None:
                 (cluster,) = words(l2 & _PLACE, 1)
                 file.seek(cluster & _PLACE)
                 assert file.read(4) == _MAGIC
-                file.seek(-4, 1)
-                file.write(b"gone")
-                return
+                return cluster & _PLACE
             at += -(-(40 + extra + id_len + name_len) // 8) * 8
     raise AssertionError(f"{disk} has no snapshot {snapshot}")
