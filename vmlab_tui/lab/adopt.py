@@ -77,6 +77,21 @@ def find(world: World, store: Store, refs: Iterable[str]) -> list[Takeover]:
     return list(found.values())
 
 
+def places(world: World, refs: Iterable[str]) -> frozenset[Path]:
+    """The folders that what these mean lies in: what stands on it is to be looked for there, too."""
+    found: set[Path] = set()
+    for ref in refs:
+        if "/" in ref:
+            path = Path(ref).absolute()
+            found |= {path, path.parent} if path.is_dir() else {path.parent}
+            continue
+        for key, thing in world.things.items():
+            if key[0] == "vm" and (fnmatch.fnmatchcase(thing.name, ref) or key[1] == ref):
+                disks = (edge.used[1] for edge in world.uses.get(key, ()) if edge.used[0] == "disk")
+                found |= {Path(disk).parent for disk in disks}
+    return frozenset(found)
+
+
 def _paths(ref: str) -> list[str]:
     """A file, the disks right in a folder, or what a pattern of files means."""
     path = Path(ref).absolute()

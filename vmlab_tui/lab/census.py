@@ -60,7 +60,7 @@ class Graph:
         self._folders: dict[str, Key] = {}
         self._files: dict[str, Key] = {}
         self._idents: dict[Ident, dict[Key, None]] = {}
-        self._from: list[tuple[str, Key]] = []
+        self.came_from: list[tuple[str, Key]] = []
         """(where it was, key) of what lies in the trash."""
         self._queue: deque[tuple[str, os.stat_result, Key]] = deque()
         self._read: set[tuple[str, Key]] = set()
@@ -106,7 +106,7 @@ class Graph:
 
     def was_at(self, path: str, key: Key) -> None:
         """What lies in the trash as ``key`` was at ``path``."""
-        self._from.append((path, key))
+        self.came_from.append((path, key))
 
     def blind(self, what: str, why: str, hides: frozenset[Key] | None = None, but: Key | None = None) -> None:
         """Something could not be searched; it might use ``hides``, or anything (``but`` itself)."""
@@ -150,7 +150,7 @@ class Graph:
                     self._queue.append((path, facts, key))
         if not owners:
             owners |= {
-                key: None for place, key in self._from if real == place or real.startswith(f"{place}/")
+                key: None for place, key in self.came_from if real == place or real.startswith(f"{place}/")
             }
         for key in owners or {("disk", real): None}:
             self.edge(user, key, how)
@@ -296,8 +296,11 @@ def files_below(root: Path | str, depth: int = _MAX_DEPTH) -> dict[str, os.stat_
     return found
 
 
-def watched(graph: Graph, folder: Path) -> None:
-    """Look at every file below a foreign folder, links followed. What stays unread is a blind spot."""
+def watched(graph: Graph, folder: Path, *, deep: bool = True) -> None:
+    """Look at every file below a foreign folder, links followed. What stays unread is a blind spot.
+
+    Not ``deep``: only at those right in it.
+    """
     waiting = [(str(folder), 0)]
     been: set[Ident] = set()
     count = 0
@@ -322,16 +325,16 @@ def watched(graph: Graph, folder: Path) -> None:
         for path, one in found:
             count += 1
             if stat.S_ISDIR(one.st_mode):
-                if depth >= _MAX_DEPTH:
+                if deep and depth >= _MAX_DEPTH:
                     graph.blind(f"the folder {path}", "folders lie too deep in it")
-                else:
+                elif deep:
                     waiting.append((path, depth + 1))
             elif stat.S_ISREG(one.st_mode):
                 graph.foreign_file(path, one)
         if count > MAX_FILES:
             graph.blind(f"the folder {folder}", f"it holds more than {MAX_FILES} files")
             break
-    graph.searched.append(f"the headers of all disks below {folder}")
+    graph.searched.append(f"the headers of all disks {'below' if deep else 'right in'} {folder}")
 
 
 def _entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:

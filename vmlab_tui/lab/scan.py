@@ -33,10 +33,14 @@ DEADLINE = 120.0
 
 
 class Scanner:
-    """Looks at a lab again and again, reading only headers that have changed. Not for two tasks at once."""
+    """Looks at a lab again and again, reading only headers that have changed. Not for two tasks at once.
 
-    def __init__(self, lab: Lab, policy: Policy) -> None:
+    ``beside``: more folders to look right into; those that adopted files lie in are known without.
+    """
+
+    def __init__(self, lab: Lab, policy: Policy, beside: Iterable[Path] = ()) -> None:
         self.lab, self.policy = lab, policy
+        self._beside = tuple(beside)
         self._memory = Memory()
         self._recall: Recall | None = None
         self._others: dict[str, Host] | None = None
@@ -61,7 +65,9 @@ class Scanner:
         lane = Lane("files", threads=1)
         try:
             return await lane.call(
-                lambda: _look(self.lab, self.policy, self._memory, answers, pools, saves, about),
+                lambda: _look(
+                    self.lab, self.policy, self._memory, answers, pools, saves, about, self._beside
+                ),
                 timeout=DEADLINE,
                 what=f"look at {self.lab.store.root}",
             )
@@ -105,6 +111,7 @@ def _look(
     pools: Iterable[tuple[str, str]],
     saves: tuple[leftovers.Saved, ...],
     about: Key | None,
+    beside: Iterable[Path],
 ) -> World:
     now = time.time()
     memory.begin()
@@ -136,6 +143,10 @@ def _look(
         if not memory.same_device(name):
             graph.blind(f"the folder {name}", "what was mounted there has changed meanwhile")
         watched(graph, Path(name))
+    for name in _neighbours(graph, beside, everywhere):
+        if not memory.same_device(name):
+            graph.blind(f"the folder {name}", "what was mounted there has changed meanwhile")
+        watched(graph, Path(name), deep=False)
     for answer in answers:
         _domains(graph, answer)
     known = {one.uuid for answer in answers for one in answer.domains}
@@ -147,6 +158,20 @@ def _look(
         mine = frozenset(key for key in graph.parts if key[0] == "vm")
         graph.blind(lab.uri, "it lists no VM at all, although there are VM directories of ours", mine)
     return graph.world()
+
+
+def _neighbours(graph: Graph, beside: Iterable[Path], everywhere: Iterable[str]) -> list[str]:
+    """The folders outside the store that files of ours lie in, or lay in before they came into the trash.
+
+    Who stands on an adopted disk lies most likely right beside it. Without what is looked into anyway.
+    """
+    kinds = ("vm", "adopted")
+    ours = [path for key, part in graph.parts.items() if key[0] in kinds for path in part.thing.paths]
+    ours += [path for path, key in graph.came_from if graph.parts[key].thing.was in kinds]
+    found = {os.path.realpath(folder) for folder in beside}
+    found |= {graph.real(path.rpartition("/")[0] or "/") for path in ours}
+    done = [os.path.realpath(folder) for folder in (str(graph.store.root), *everywhere)]
+    return sorted(one for one in found if not any(one == at or one.startswith(f"{at}/") for at in done))
 
 
 # -- the store -------------------------------------------------------------------------------------

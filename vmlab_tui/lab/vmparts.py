@@ -18,6 +18,7 @@ from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import FILE as LEASE
 from vmlab_tui.lab.leases import Lease, read_lease
 from vmlab_tui.lab.memory import Memory
+from vmlab_tui.lab.parts import ADOPTED
 from vmlab_tui.lab.reach import Action, Thing
 from vmlab_tui.lab.sizes import comes_back
 
@@ -113,7 +114,7 @@ def _read_lease(folder: Path) -> tuple[Lease | None, str]:
 
 
 def _not_ours(lab: Lab, lease: Lease, domain: Naming) -> str:
-    if lease.adopted or domain.problem:
+    if lease.adopted or lease.run_id == ADOPTED or domain.problem:
         return f"its definition cannot be read: {domain.problem}" if domain.problem else ""
     if domain.mark is None or domain.mark.store != str(lab.store.root):
         return "its domain does not carry the mark of this lab"

@@ -91,9 +91,12 @@ THING is a VM's name, a pattern of names in quotes, a file, a pattern of files, 
 
     @staticmethod
     async def _find(ctx: Context, args: Args) -> list[Takeover]:
-        from vmlab_tui.lab.adopt import find
+        from vmlab_tui.lab.adopt import find, places
 
         async with cleaner(ctx) as at_work:
+            world = (await at_work.look()).world
+        beside = await blocking(lambda: places(world, args.many("thing")))
+        async with cleaner(ctx, beside=beside) as at_work:
             world = (await at_work.look()).world
         return await blocking(lambda: find(world, ctx.lab.store, args.many("thing")))
 

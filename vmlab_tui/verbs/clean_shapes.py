@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,10 +50,11 @@ async def cleaner(
     *,
     changes: bool = False,
     recovered: set[str] | None = None,
+    beside: Iterable[Path] = (),
 ) -> AsyncIterator[Cleaner]:
     """What looks, and cleans; with ``changes`` it first finishes what a crash has left.
 
-    ``recovered`` gets the batches of what was half-done.
+    ``recovered`` gets the batches of what was half-done. ``beside``: more folders to look right into.
     """
     from vmlab_tui.lab.leases import whoami
     from vmlab_tui.lab.scan import Scanner
@@ -62,7 +63,9 @@ async def cleaner(
     if not await blocking(ctx.lab.store.root.is_dir):
         raise Refused(f"there is no store {ctx.lab.store.root}", hint="vmlab run quickstart makes it")
     async with ctx.host() as host:
-        found = Cleaner(Scanner(ctx.lab, policy()[0]), host, whoami(), adjust or (lambda world: world))
+        found = Cleaner(
+            Scanner(ctx.lab, policy()[0], beside), host, whoami(), adjust or (lambda world: world)
+        )
         if changes:
             for one in await found.recover():
                 ctx.front.say(one.text)
