@@ -19,7 +19,7 @@ from tests.lab.test_holders import MAPPED
 from tests.lab.test_zoo import keys, vmlab, zoo  # noqa: F401  # a fixture
 from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, qemu_img, state_of, virsh
 from vmlab_tui.base.faults import POINTS
-from vmlab_tui.base.paths import used_bytes
+from vmlab_tui.base.paths import Store, used_bytes
 from vmlab_tui.lab import sweep
 from vmlab_tui.lab.holders import who_holds
 from vmlab_tui.lab.trash import RESERVE, list_entries
@@ -364,25 +364,55 @@ def small_disk(zoo: Zoo) -> Iterator[Zoo]:  # noqa: F811
         subprocess.run(["umount", root], check=True)
 
 
-def test_a_full_disk_can_be_cleaned(small_disk: Zoo) -> None:
+def fill_up(store: Store) -> None:
+    """Leave no block free."""
+    with (store.root / "fill").open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1024, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                os.fsync(file.fileno())
+    with pytest.raises(OSError, match="space"):
+        (store.root / "more").write_bytes(bytes(65536))
+
+
+def test_a_full_disk_can_be_cleaned_that_never_was_before(small_disk: Zoo) -> None:
+    """Whatever makes a store sets the reserve aside."""
     zoo = small_disk  # noqa: F811
+    vmlab("image", "add", str(blank(zoo.outside / "mine.qcow2")), "--name", "mine")
+    assert (zoo.store.trash / RESERVE).exists()
     dead = zoo.vm("dead", "never-was")
     blank(zoo.store.vms / dead / "more.qcow2")
-    vmlab("clean", "--class", "stale", "--yes")  # as in better times: the reserve is set aside
-    assert (zoo.store.trash / RESERVE).exists()
-    with (zoo.store.root / "fill").open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        except OSError:
-            pass
-    with pytest.raises(OSError, match="space"):
-        (zoo.store.root / "more").write_bytes(bytes(65536))
+    fill_up(zoo.store)
     vmlab("clean", "--yes")
     assert not list(zoo.store.vms.iterdir())
     free = os.statvfs(zoo.store.root).f_bfree
     freed = vmlab("trash", "empty", "--yes")["freed"]
     assert isinstance(freed, int)
     assert freed > 0
-    assert (os.statvfs(zoo.store.root).f_bfree - free) * 4096 >= freed // 2
+    now = os.statvfs(zoo.store.root)
+    assert (now.f_bfree - free) * now.f_frsize >= freed // 2
+
+
+def test_without_a_reserve_what_makes_room_comes_first(small_disk: Zoo) -> None:
+    zoo = small_disk  # noqa: F811
+    former = zoo.former("former")
+    fill_up(zoo.store)
+    said = vmlab("clean", "--yes", code=1)["results"]
+    assert isinstance(said, list)
+    assert "No space left on device" in said[0]["why"]
+    assert "None" not in said[0]["why"]
+    assert "vmlab trash empty" in said[0]["why"]
+    assert former.exists()
+    (zoo.store.root / "fill").unlink()
+    for number in range(24):
+        empty = zoo.store.vms / f"0b0b0b0b-0000-0000-0000-0000000000{number:02}"
+        empty.mkdir()
+        os.utime(empty, (1, 1))
+    (zoo.store.trash / RESERVE).unlink(missing_ok=True)
+    fill_up(zoo.store)
+    vmlab("clean", "--yes")
+    assert not former.exists()
+    vmlab("undo")
+    assert former.exists()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from vmlab_tui.base.errors import LabError
@@ -29,6 +30,8 @@ from vmlab_tui.lab.trash import Entry
 LOOKED = declare("clean.looked", "the state was read again under the lock, and the item still stands")
 EMPTIED = declare("clean.emptied", "a thing from the trash is deleted, its ports are still reserved")
 LOCK = ".clean.lock"
+_MAKES_ROOM = (Action.FREE, Action.EMPTY)
+"""What is done without writing anything down first."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Cleaner:
         results: list[Result] = []
         moved: list[int] = []
         async with self._scanner.staying():
-            for item in plan.items:
+            for item in trash.by_room(self._store, plan.items, lambda item: item.thing.action in _MAKES_ROOM):
                 async with self._locked():
                     with self._publishing(item.thing):
                         judgement = await self.look(item.key)
@@ -116,6 +119,8 @@ class Cleaner:
                         result = await self._one(judgement, item, batch)
                     if result.state == "done" and result.entry:
                         moved.append(len(results))
+                    elif result.state == "done":
+                        await asyncio.to_thread(trash.keep_reserve, self._store)
                     results.append(result)
                     on_result(result)
             if moved:
@@ -160,8 +165,7 @@ class Cleaner:
         except Locked as error:
             return Result(now, "skipped", error.message)
         except (LabError, OSError) as error:
-            why = error.message if isinstance(error, LabError) else f"{error.strerror}: {error.filename}"
-            return Result(now, "failed", clean_line(why, 300))
+            return Result(now, "failed", clean_line(trash.told(error), 300))
 
     @contextlib.contextmanager
     def _publishing(self, thing: Thing) -> Iterator[None]:
@@ -188,14 +192,15 @@ class Cleaner:
     async def _do(self, judgement: Judgement, thing: Thing, batch: str) -> Result:
         match thing.action:
             case Action.FREE:
-                await asyncio.to_thread(_free, self._store, thing)
+                await asyncio.to_thread(trash.with_reserve, self._store, lambda: _free(self._store, thing))
                 return Result(thing, "done")
             case Action.EMPTY:
                 entry = self._entry(thing.key[1])
                 await asyncio.to_thread(trash.delete, self._store, entry)
                 point(EMPTIED)
                 if entry.key[0] == "vm":
-                    await asyncio.to_thread(ports.release, self._store, entry.key[1])
+                    release = partial(ports.release, self._store, entry.key[1])
+                    await asyncio.to_thread(trash.with_reserve, self._store, release)
                 return Result(thing, "done")
             case _:
                 names = tuple(

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -176,6 +176,23 @@ def keep_reserve(store: Store) -> None:
             path.write_bytes(os.urandom(RESERVE_BYTES))
     except OSError:
         path.unlink(missing_ok=True)
+
+
+def by_room(store: Store, things: Sequence[T], makes_room: Callable[[T], bool]) -> list[T]:
+    """``things`` in their order, but where no reserve could be set aside what makes room comes first."""
+    if (store.trash / RESERVE).exists():
+        return list(things)
+    return sorted(things, key=lambda one: not makes_room(one))
+
+
+def told(error: LabError | OSError) -> str:
+    """Why something failed, for a line; with a full disk also what helps."""
+    if isinstance(error, LabError):
+        return error.message
+    place = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    helps = "; vmlab trash empty needs no room, or make a little by hand" if full else ""
+    return f"{error.strerror or error}{place}{helps}"
 
 
 def moves_for(store: Store, ident: str, paths: Iterable[Path]) -> tuple[Move, ...]:

@@ -26,6 +26,7 @@ from vmlab_tui.lab.leases import FILE as LEASE_FILE
 from vmlab_tui.lab.leases import keep, read_lease
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
 from vmlab_tui.lab.templates import drop_unfinished
+from vmlab_tui.lab.trash import keep_reserve
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.control import RunIsOver, ask
 from vmlab_tui.runs.folder import JOURNAL, LOCK, RESERVE, RESERVE_BYTES, identity
@@ -103,6 +104,7 @@ async def start(lab: Lab, prepared: Prepared, worker: SpareWorker | None = None)
     prepared.raise_if_refused()
     uid, gid = prepared.facts.qemu_uid, prepared.facts.qemu_gid
     await asyncio.to_thread(open_store, lab.store, uid, gid, system=lab.system)
+    await asyncio.to_thread(keep_reserve, lab.store)
     prepared = await asyncio.to_thread(lasting, lab, prepared)
     folder = create(lab, prepared)
     _put_on(worker or SpareWorker(), folder, prepared.env.secret)
