@@ -58,14 +58,28 @@ def zoo(lab_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zoo]:
 
 def vmlab(*words: str, code: int = 0) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", *words, "--json"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "vmlab_tui", *words, "--json"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == code, (words, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     found: dict[str, object] = json.loads(done.stdout)
     return found
 
 
+def refused(*words: str) -> str:
+    """What vmlab says when it refuses."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", *words], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 3, (words, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
+    return done.stderr
+
+
 def keys(document: dict[str, object], part: str, **having: object) -> set[str]:
+    assert part in document, (document.get("items"), document.get("not_searched"), document.get("unprovable"))
     entries = document[part]
     assert isinstance(entries, list)
     return {entry["key"] for entry in entries if all(entry[name] == value for name, value in having.items())}
@@ -316,6 +330,51 @@ def test_it_stays_within_its_bounds(zoo: Zoo) -> None:
     assert not list(zoo.store.images.glob("*.qcow2"))
 
 
+def _limit(was: str, now: str) -> None:
+    config = Path(os.environ["VMLAB_CONFIG"]) / "config.yaml"
+    config.write_text(config.read_text().replace(was, now))
+
+
+def test_what_a_person_names_stays_within_the_bounds_too(zoo: Zoo) -> None:
+    for number in range(3):
+        zoo.former(f"f{number}")
+    names = [f"f{number}.qcow2" for number in range(3)]
+    _limit("items: 1000", "items: 2")
+    assert "at most 2 may" in refused("rm", *names, "--yes")
+    vmlab("rm", *names, "--yes", "--no-limit")
+    assert "at most 2 may" in refused("trash", "empty", "--yes")
+    assert len(list(zoo.store.trash.glob("[!.]*"))) == 3
+    assert vmlab("trash", "empty", "--yes", "--no-limit")["freed"]
+    assert not list(zoo.store.trash.glob("[!.]*"))
+
+
+def test_the_share_of_the_store_counts_for_more_than_a_few_things(zoo: Zoo) -> None:
+    """Ten may be nearly all there is; eleven may not."""
+    zoo.image("stays")
+    for number in range(11):
+        zoo.former(f"f{number:02}")
+    _limit("share: 100", "share: 50")
+    for words in (("clean",), ("rm", *(f"f{number:02}.qcow2" for number in range(11)))):
+        assert "50 % may at once" in refused(*words, "--yes")
+    assert len(list(zoo.store.images.glob("f*.qcow2"))) == 11
+    vmlab("clean", "--only", "file:f10.qcow2", "--yes")
+    assert len(keys(vmlab("clean", "--yes"), "results", state="done")) == 10
+    assert "50 % may at once" in refused("trash", "empty", "--yes")
+    vmlab("trash", "empty", "f10.qcow2", "--yes")
+    vmlab("trash", "empty", "--yes")
+    assert not list(zoo.store.trash.glob("[!.]*"))
+
+
+def test_rm_only_shows_unless_somebody_says_yes(zoo: Zoo) -> None:
+    former = zoo.former("f")
+    shown = vmlab("rm", "f.qcow2")  # its input is no terminal
+    assert shown["dry_run"] is True
+    assert keys(shown, "items") == {"file:f.qcow2"}
+    assert former.exists()
+    assert vmlab("rm", "f.qcow2", "--yes")["dry_run"] is False
+    assert not former.exists()
+
+
 def test_what_other_scripts_left_is_adopted_shown_exactly_and_cleaned(zoo: Zoo) -> None:
     """``vps-test-*`` domains with overlays and seeds in a folder, and files of domains long gone."""
     outside = zoo.outside
@@ -355,6 +414,37 @@ def test_what_other_scripts_left_is_adopted_shown_exactly_and_cleaned(zoo: Zoo) 
     assert libvirt_state(zoo.domains) == defined
 
 
+def test_what_stands_beside_an_adopted_file_keeps_it_where_nobody_watches(zoo: Zoo) -> None:
+    place = zoo.outside.parent / "unwatched"
+    place.mkdir()
+    base, late = blank(place / "base.qcow2"), blank(place / "late.qcow2")
+    over = overlay(place / "over.qcow2", base)
+    own = zoo.define(f"zoo-adopted-{os.getpid()}", [blank(place / "own.qcow2")])
+    mine = overlay(place / "on-own.qcow2", place / "own.qcow2")
+    assert "is needed by" in refused("adopt", str(base), "--yes")
+    adopted = vmlab("adopt", f"zoo-adopted-{os.getpid()}", "--yes", "--for", "0s")["adopted"]
+    assert isinstance(adopted, list)
+    assert adopted[0]["files"] == [], "somebody stands on its disk"
+    over.unlink()
+    mine.unlink()
+    vmlab("adopt", str(base), str(late), "--yes", "--for", "0s")
+    found = keys(vmlab("clean"), "items")
+    assert f"vm:{own}" in found
+    overlay(over, base)
+    left = keys(vmlab("clean", "--yes"), "results", state="done")
+    assert len(left) == len(found) - 1
+    assert base.exists() and not late.exists()
+    subprocess.run(["qemu-img", "check", "-q", str(over)], check=True)
+    shown = vmlab("clean", "--explain", str(base))["path"]
+    assert isinstance(shown, list)
+    assert shown[0]["user"] == f"disk:{over}"
+    overlay(place / "on-late.qcow2", late)
+    entries = vmlab("trash", "list")["entries"]
+    assert isinstance(entries, list)
+    entry = next(one["entry"] for one in entries if one["name"] == "late.qcow2")
+    assert keys(vmlab("trash", "empty", entry, "--yes"), "skipped") == {f"trash:{entry}"}
+
+
 def test_what_another_needs_or_holds_is_not_adopted(zoo: Zoo) -> None:
     base = blank(zoo.outside / "base.qcow2")
     overlay(zoo.outside / "on.qcow2", base)
@@ -391,6 +481,40 @@ def test_a_persons_word_overrides_a_lease_but_no_need(zoo: Zoo) -> None:
     assert keys(stays, "skipped") == {f"trash:{gold}"}, "the VM in the trash stands on it"
     vmlab("undo", user)
     assert (zoo.store.images / "gold.json").exists(), "what it stands on came back before it"
+
+
+def test_every_verb_that_removes_heeds_a_foreign_overlay_in_a_watched_folder(zoo: Zoo) -> None:
+    """By the same proof as ``rm``, whatever was first: an image, a VM's disk."""
+    vm = zoo.vm("mine", "never-was", keep=True)
+    for words, base in (
+        (("image", "rm", "gold"), zoo.image("gold")),
+        (("delete", vm), zoo.store.vms / vm / "disk.qcow2"),
+    ):
+        over = overlay(zoo.outside / "over.qcow2", base)
+        kept = refused(*words, "--yes")
+        assert f"needs it: backing file of {over}" in kept
+        assert "vmlab clean --explain" in kept
+        subprocess.run(["qemu-img", "check", "-q", str(over)], check=True)
+        over.unlink()
+        folders = [zoo.store.vms, zoo.store.images]
+        before, defined = state_of(folders), libvirt_state([vm])
+        vmlab(*words, "--yes")
+        assert not base.exists()
+        vmlab("undo")
+        assert state_of(folders) == before
+        assert libvirt_state([vm]) == defined
+
+
+def test_delete_takes_what_stands_on_each_other_and_names_what_stays(zoo: Zoo) -> None:
+    lower = zoo.vm("lower", "never-was", keep=True)
+    upper = zoo.vm("upper", "never-was", keep=True, disk=zoo.store.vms / lower / "disk.qcow2")
+    assert f"VMs that stand on it: upper-{upper[:8]}" in refused("delete", lower, "--yes")
+    alone = zoo.vm("alone", "never-was", keep=True)
+    some = vmlab("delete", lower, alone, "--yes", code=3)["vms"]
+    assert isinstance(some, list)
+    assert [(one["uuid"], one["ok"]) for one in some] == [(lower, False), (alone, True)]
+    vmlab("delete", lower, upper, "--yes")
+    assert not list(zoo.store.vms.iterdir())
 
 
 def test_a_watched_folder_that_is_not_there_keeps_everything(zoo: Zoo) -> None:

@@ -129,7 +129,7 @@ async def test_removing_is_refused_with_the_users_named(used: Path) -> None:
     async with opened() as (app, pilot):
         await pilot.press("3", "end", "D")
         await until(pilot, lambda: isinstance(app.screen, MessageDialog))
-        assert "image base is used by" in text(app)
+        assert "image base stays" in text(app)
         assert "web" in text(app)
         assert used.exists()
 
@@ -138,7 +138,7 @@ async def test_removing_asks_and_removes(used: Path, store: Store) -> None:
     async with opened() as (app, pilot):
         await pilot.press("3", "home", "D")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
-        assert "This is lost:" in text(app)
+        assert "vmlab undo brings it back" in text(app)
         assert "alone-" in text(app)
         await pilot.press("y")
         await until(pilot, lambda: not list(store.images.glob("alone*")))

@@ -214,9 +214,15 @@ def domain(uuid: str, name: str, disk: Path | None = None, state: int = 1, snaps
         if disk
         else ""
     )
+    mark = (
+        f"<metadata><m:mark xmlns:m='urn:vmlab:mark:1' version='0' run='{name}-20260102' "
+        f"store='{disk.parents[2]}'/></metadata>"
+        if disk
+        else ""
+    )
     return (
         "<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>"
-        f"<name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>1024</memory><vcpu>2</vcpu>"
+        f"<name>{name}</name><uuid>{uuid}</uuid>{mark}<memory unit='MiB'>1024</memory><vcpu>2</vcpu>"
         f"<os><type>hvm</type></os>{device}<test:runstate>{state}</test:runstate>{shots}</domain>"
     )
 
@@ -472,9 +478,10 @@ async def real_commands(world: World, app: LabApp, pilot: Pilot[None]) -> None:
 
 
 async def confirm(world: World, app: LabApp, pilot: Pilot[None]) -> None:
+    clean_samples.alone(world.patch, os.environ["LIBVIRT_DEFAULT_URI"])
     await lab(world, app, pilot)
     await pilot.press("D")
-    await sees(app, pilot, "This is lost:")
+    await sees(app, pilot, "vmlab undo brings it back")
 
 
 async def error(world: World, app: LabApp, pilot: Pilot[None]) -> None:

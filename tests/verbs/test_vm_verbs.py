@@ -120,6 +120,14 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return Lab(f"test://{node(tmp_path)}", store)
 
 
+def marked(lab: Lab) -> None:
+    """Our VM's domain carries our mark."""
+    path = Path(lab.uri.removeprefix("test://"))
+    end = f"<uuid>{UUID}</uuid>"
+    mark = f"<m:mark xmlns:m='urn:vmlab:mark:1' version='0' run='{RUN}' store='{lab.store.root}'/>"
+    path.write_text(path.read_text().replace(end, f"{end}<metadata>{mark}</metadata>"))
+
+
 def end_run(lab: Lab) -> None:
     with Journal.append(lab.store.run(RUN) / "journal.jsonl") as journal:
         journal.write("ended", state="failed", exit=1, disposition="kept", seconds=1.0, until=None)
@@ -248,12 +256,15 @@ async def test_what_stops_a_live_run_says_so_and_remembers_what_was_seen(lab: La
 
 
 async def test_delete_names_all_that_is_lost(lab: Lab) -> None:
-    (lab.store.vm(UUID) / "disk.qcow2").write_bytes(b"x" * 8192)
+    qcow2(lab.store.vm(UUID) / "disk.qcow2")
+    marked(lab)
     ctx, _ = context(lab)
     preview = await by_id("vm.delete").preview(ctx, Args({"vm": ("last",)}))
-    lost = "\n".join(preview.loses)
-    for part in ("domain sample-7f3a (on)", str(lab.store.vm(UUID)), "one", "two"):
-        assert part in lost, part
+    assert "vmlab undo brings it back" in preview.head
+    assert "one, two" in "\n".join(preview.lines)
+    steps = "\n".join(preview.loses)
+    for part in (f"end run {RUN}, which broke off", "undefine VM sample-7f3a", str(lab.store.vm(UUID))):
+        assert part in steps, part
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -241,26 +241,6 @@ def unreferenced(store: Store) -> list[Path]:
     return sorted(path for path in files if path.name not in known)
 
 
-def overlays_on(store: Store, path: Path) -> list[Path]:
-    """Disks below ``vms/``, ``trash/`` and ``templates/`` whose header names ``path`` as their backing file.
-
-    Raises LabError for a disk that cannot be read: it might.
-    """
-    target = path.resolve()
-    found = []
-    for folder in (store.vms, store.trash, store.templates):
-        for disk in sorted(folder.rglob("*.qcow2")):
-            try:
-                backing = inspect(disk).backing
-            except BadImage as error:
-                raise LabError(
-                    f"{disk} cannot be read, so it may stand on {path.name}", hint=error.message
-                ) from error
-            if backing is not None and (disk.parent / backing).resolve() == target:
-                found.append(disk)
-    return found
-
-
 # -- coming and going ------------------------------------------------------------------------------
 
 
@@ -403,28 +383,3 @@ def _copy(source: Path, target: Path) -> str:
 def _chunks(handle: int) -> Iterator[bytes]:
     while chunk := os.read(handle, _CHUNK):
         yield chunk
-
-
-def remove_image(store: Store, name: str, users: Sequence[str] = ()) -> None:
-    """Remove an image, reference first.
-
-    Raises Refused while one of ``users`` (names from the inventory) or an overlay stands on it.
-    """
-    with locked(store.images / ".lock"):
-        _remove(store, get_image(store, name), users)
-
-
-def _remove(store: Store, image: Image, users: Sequence[str]) -> None:
-    name, path = image.name, image_file(store, image)
-    held = [*users, *(str(disk.parent.name) for disk in overlays_on(store, path))]
-    if held:
-        held = list(dict.fromkeys(held))
-        raise Refused(
-            f"image {name} is used by {', '.join(held[:10])}"
-            + (f" and {len(held) - 10} more" if held[10:] else ""),
-            hint="remove those first; they lose their disk without it",
-        )
-    _sidecar(store, name).unlink()
-    fsync_dir(store.images)
-    path.unlink(missing_ok=True)
-    fsync_dir(store.images)

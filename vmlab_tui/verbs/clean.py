@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import Refused, UsageError
+from vmlab_tui.base.errors import UsageError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
+from vmlab_tui.verbs import removing
 from vmlab_tui.verbs.clean_shapes import cleaner, plan_json, plan_lines, policy, results_outcome, total
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Preview, Verb
 
@@ -53,7 +54,7 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
         Param("older_than", "Only what has been garbage for so long.", kind=Kind.DURATION, metavar="TIME"),
         Param("only", "Only this thing (kind:name); repeat for more.", multiple=True, metavar="THING"),
         Param("explain", "Show the whole proof for one thing.", metavar="THING"),
-        Param("no_limit", "Take more at once than the settings allow.", kind=Kind.FLAG),
+        removing.NO_LIMIT,
     )
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
@@ -65,11 +66,8 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
         args.shown = plan
         if not plan.items:
             return Preview(())
-        from vmlab_tui.lab.proof import operations
-
-        loses = tuple(clean_line(line, 200) for item in plan.items for line in operations(item.thing))
         return Preview(
-            (total(plan), *plan_lines(judgement, plan)), loses, "In this order; vmlab undo brings it back:"
+            (total(plan), *plan_lines(judgement, plan)), removing.steps(plan.items), removing.head(plan.items)
         )
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
@@ -92,7 +90,7 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
                 ctx.front.status(f"{done} of {len(plan.items)}: {clean_line(result.thing.name, 60)}")
 
             results = await at_work.carry_out(plan, on_result)
-        return results_outcome(data, results, verb="cleaned", then="vmlab undo brings it back")
+        return results_outcome(data, results, verb="cleaned", then=removing.way_back(results))
 
     async def _plan(self, at_work: Cleaner, args: Args) -> tuple[Judgement, Plan]:
         from vmlab_tui.lab.asked import find
@@ -110,8 +108,7 @@ Exit codes: 0 all was done, or there is nothing to do, or only shown; 1 somethin
 
     @staticmethod
     def _refuse_over(plan: Plan, args: Args) -> None:
-        if plan.over and not args.flag("no_limit"):
-            raise Refused(plan.over, hint="look with --dry-run; then choose with --class, or say --no-limit")
+        removing.refuse_over(plan, args, "look with --dry-run; then choose with --class, or say --no-limit")
 
     @staticmethod
     def _shown(judgement: Judgement, plan: Plan, *, dry: bool) -> tuple[str, ...]:

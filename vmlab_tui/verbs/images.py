@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import LabError, Refused
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
-from vmlab_tui.verbs.templates import told
+from vmlab_tui.verbs import removing
+from vmlab_tui.verbs.clean_shapes import cleaner, results_outcome
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Param, Preview, Verb, blocking
 from vmlab_tui.verbs.words import age, local, table
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from vmlab_tui.images.store import Image
-    from vmlab_tui.lab.templates import Template
 
 IMAGE = Param("image", "An image's name.", positional=True, required=True, metavar="NAME", names="image")
 
@@ -88,12 +88,15 @@ class ImageShow(Verb):
 
 
 class ImageRemove(Verb):
-    """Remove an image that no VM stands on."""
+    """Move an image that nothing stands on to the trash."""
 
     id = "image.rm"
     words = ("image", "rm")
-    help = "Remove an image; refused while a VM stands on it"
-    long_help = "Templates of the image go with it: only runs that would start from them need them."
+    help = "Move an image to the trash; refused while anything stands on it"
+    long_help = """\
+What stands on it is searched for as vmlab clean does: VMs, their snapshots, disks in the store and in the
+watched folders, open files. Templates of the image go with it: only runs that would start from them need
+them. vmlab undo brings all of it back; vmlab trash empty frees the space."""
     examples = (("vmlab image rm golden", ""),)
     areas = ("images",)
     key = "D"
@@ -101,47 +104,35 @@ class ImageRemove(Verb):
     params = (IMAGE,)
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
-        from vmlab_tui.images.store import get_image, image_file
-
-        image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
-        _refuse_if_used(image, await users_of(ctx, image))
-        path = image_file(ctx.lab.store, image)
-        loses = [f"file {path}, {size(image.disk_size)}"]
-        loses += [told(ctx, one) for one in await blocking(lambda: templates_on(ctx, image))]
-        return Preview((f"image {image.name} will be removed",), tuple(loses))
+        asked = await self._ask(ctx, args)
+        args.shown = asked.plan
+        return removing.shown(asked.plan)
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        from vmlab_tui.images.store import get_image, remove_image
-        from vmlab_tui.lab.templates import evict
+        asked = await self._ask(ctx, args)
+        results = await removing.carry_out(ctx, asked.adjust, args.shown or asked.plan)
+        data: dict[str, JsonValue] = {"schema": 1, "removed": args.text("image")}
+        return results_outcome(data, results, verb="removed", then=removing.way_back(results))
+
+    @staticmethod
+    async def _ask(ctx: Context, args: Args) -> removing.Asked:
+        """The image and the templates that stand on it. Raises Refused if anything else needs it."""
+        from vmlab_tui.images.store import get_image
 
         image = await blocking(lambda: get_image(ctx.lab.store, args.text("image")))
-        _refuse_if_used(image, await users_of(ctx, image))
-        for one in await blocking(lambda: templates_on(ctx, image)):
-            await blocking(partial(evict, ctx.lab.store, one.key))
-        await blocking(lambda: remove_image(ctx.lab.store, image.name))
-        return Outcome({"schema": 1, "removed": image.name}, (f"removed image {image.name}",))
-
-
-def templates_on(ctx: Context, image: Image) -> list[Template]:
-    """The templates that stand on this very file."""
-    from vmlab_tui.lab.templates import scan_templates
-
-    return [one for one in scan_templates(ctx.lab.store)[0] if one.digest == image.digest]
-
-
-def _refuse_if_used(image: Image, users: tuple[str, ...]) -> None:
-    if users:
-        raise Refused(
-            f"image {image.name} is used by {', '.join(clean_line(name, 60) for name in users[:10])}",
-            hint="they would lose their disk; end their runs first (vmlab ls shows them)",
-        )
+        async with cleaner(ctx, changes=True) as at_work:
+            world = (await at_work.look()).world
+        key = ("image", image.name)
+        if key not in world.things:
+            raise LabError(f"image {image.name} is not there any more")
+        users = [edge.user for edge in world.used_by.get(key, ()) if edge.user[0] == "template"]
+        asked = removing.ask(world, [world.things[one] for one in dict.fromkeys([*users, key])])
+        removing.refuse_skipped(asked)
+        return asked
 
 
 async def users_of(ctx: Context, image: Image) -> tuple[str, ...]:
-    """The VMs that stand on an image's file, by name: asked of libvirt and of the leases.
-
-    Raises LabError when that cannot be known completely: then nothing may be removed.
-    """
+    """The VMs that stand on an image's file, by name, as far as libvirt and the leases tell."""
     from vmlab_tui.images.store import image_file
     from vmlab_tui.lab.inventory import take_inventory
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from vmlab_tui.base.errors import Refused, UsageError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
-from vmlab_tui.verbs.clean_shapes import cleaner, results_outcome, thing_json
+from vmlab_tui.verbs import removing
+from vmlab_tui.verbs.clean_shapes import (
+    cleaner,
+    plan_json,
+    plan_lines,
+    results_outcome,
+    thing_json,
+    total,
+)
+from vmlab_tui.verbs.removing import NO_LIMIT, refuse_over, refuse_skipped, way_back
 from vmlab_tui.verbs.verb import Args, Context, Kind, Outcome, Param, Preview, Verb, blocking
 from vmlab_tui.verbs.words import age, table
 
@@ -19,10 +28,11 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from vmlab_tui.lab.cleanup import Plan
-    from vmlab_tui.lab.reach import Judgement, Thing, World
+    from vmlab_tui.lab.reach import Thing, World
     from vmlab_tui.lab.sweep import Cleaner
     from vmlab_tui.lab.trash import Entry
 
+_FEWER = "name entries, or an age with --older-than; or say --no-limit"
 REMOVABLE = ("vm", "image", "file", "template", "run", "adopted", "staging", "libvirt", "diagnosis")
 
 
@@ -35,7 +45,7 @@ class Remove(Verb):
     long_help = """\
 Your word overrides a lease and the keep rules, never a need: what a VM, a snapshot, a disk header or an
 open file needs stays, and a run at work is ended first (vmlab runs end). A running VM is saved with its
-memory, and vmlab undo brings it back running.
+memory, and vmlab undo brings it back running. Without a terminal and without --yes it only shows.
 
 THING is a name, a uuid, a path, or kind:name where several are called the same."""
     examples = (
@@ -52,44 +62,39 @@ THING is a name, a uuid, a path, or kind:name where several are called the same.
             multiple=True,
             metavar="THING...",
         ),
+        NO_LIMIT,
     )
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
-        from vmlab_tui.lab.proof import operations, title
-
         async with cleaner(ctx, changes=True) as at_work:
-            _, plan, _ = await self._plan(at_work, args)
-        args.shown = plan
-        loses = tuple(clean_line(line, 200) for item in plan.items for line in operations(item.thing))
-        lines = tuple(f"{title(item.thing)} goes to the trash" for item in plan.items)
-        return Preview(lines, loses, "In this order; vmlab undo brings it back:")
+            asked = await self._ask(at_work, args)
+        refuse_over(asked.plan, args)
+        args.shown = asked.plan
+        return removing.shown(asked.plan)
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        async with cleaner(ctx, changes=True) as at_work:
-            _, plan, adjust = await self._plan(at_work, args)
-        async with cleaner(ctx, adjust) as at_work:
-            results = await at_work.carry_out(args.shown or plan)
-        return results_outcome({"schema": 1}, results, verb="removed", then="vmlab undo brings it back")
+        dry = not ctx.front.interactive
+        async with cleaner(ctx, changes=not dry) as at_work:
+            asked = await self._ask(at_work, args)
+        plan = asked.plan
+        if dry:
+            told = "nothing was changed; do it with --yes"
+            over = (f"more than the settings allow: {plan.over}",) if plan.over else ()
+            lines = (*plan_lines(asked.judgement, plan), total(plan), *over, told)
+            return Outcome(plan_json(ctx, asked.judgement, plan, dry_run=True), lines)
+        refuse_over(plan, args)
+        results = await removing.carry_out(ctx, asked.adjust, args.shown or plan)
+        data: dict[str, JsonValue] = {"schema": 1, "dry_run": False}
+        return results_outcome(data, results, verb="removed", then=way_back(results))
 
     @staticmethod
-    async def _plan(at_work: Cleaner, args: Args) -> tuple[Judgement, Plan, Callable[[World], World]]:
-        from vmlab_tui.lab.asked import ask_for, find
-        from vmlab_tui.lab.cleanup import make_plan
-        from vmlab_tui.lab.proof import title
-        from vmlab_tui.lab.reach import Action, judge
+    async def _ask(at_work: Cleaner, args: Args) -> removing.Asked:
+        from vmlab_tui.lab.asked import find
 
         world = (await at_work.look()).world
-        things = [find(world, ref, REMOVABLE) for ref in args.many("thing")]
-        adjust = ask_for(things, Action.TRASH, "a person asked for it")
-        judgement = judge(adjust(world))
-        plan = make_plan(judgement, [thing.key for thing in things])
-        if plan.skipped:
-            thing, why = plan.skipped[0]
-            raise Refused(
-                f"{title(thing)} stays: {why}",
-                hint=f"vmlab clean --explain {thing.key[0]}:{clean_line(thing.name, 80)}",
-            )
-        return judgement, plan, adjust
+        asked = removing.ask(world, [find(world, ref, REMOVABLE) for ref in args.many("thing")])
+        refuse_skipped(asked)
+        return asked
 
 
 class TrashList(Verb):
@@ -150,11 +155,13 @@ something in the lab or in the trash still stands on stays. There is no way back
         Param("older_than", "Only what was moved there so long ago.", kind=Kind.DURATION, metavar="TIME"),
         Param("over", "Only the oldest, until the rest takes no more than this.", metavar="SIZE"),
         Param("due", "Only what the settings call too old or too much.", kind=Kind.FLAG),
+        NO_LIMIT,
     )
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
         async with cleaner(ctx, changes=True) as at_work:
             plan, _ = await self._plan(ctx, at_work, args)
+        refuse_over(plan, args, _FEWER)
         args.shown = plan
         loses = tuple(f"{clean_line(item.thing.name, 80)} ({size(item.thing.frees)})" for item in plan.items)
         return Preview(
@@ -168,6 +175,7 @@ something in the lab or in the trash still stands on stays. There is no way back
             raise Refused(
                 f"{len(plan.items)} things would be deleted for good", hint="say --yes if that is meant"
             )
+        refuse_over(plan, args, _FEWER)
         async with cleaner(ctx, adjust) as at_work:
             results = await at_work.carry_out(args.shown or plan)
         freed = sum(one.thing.frees for one in results if one.state == "done")
@@ -208,7 +216,7 @@ something in the lab or in the trash still stands on stays. There is no way back
             wanted = [world.things[key] for ident in keys if (key := ("trash", ident)) in world.things]
         wanted = [replace(thing, yields=True) if not thing.root else thing for thing in wanted]
         adjust = ask_for(wanted, Action.EMPTY, "a person asked for it")
-        return make_plan(judge(adjust(world)), [thing.key for thing in wanted]), adjust
+        return make_plan(judge(adjust(world)), [thing.key for thing in wanted], policy()[1]), adjust
 
 
 class Undo(Verb):

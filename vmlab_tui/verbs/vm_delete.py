@@ -1,46 +1,60 @@
-"""``vmlab delete``: a VM of ours with everything that is its own."""
+"""``vmlab delete``: a VM of ours, with everything that is its own, into the trash."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.paths import is_locked, used_bytes
+from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.base.units import size
+from vmlab_tui.verbs import removing
+from vmlab_tui.verbs.clean_shapes import cleaner
 from vmlab_tui.verbs.verb import Args, Context, Outcome, Preview, Verb, blocking
-from vmlab_tui.verbs.vm_target import (
-    VMS,
-    Done,
-    chosen,
-    each,
-    label,
-    refuse_foreign,
-    remember,
-)
+from vmlab_tui.verbs.vm_target import VMS, Done, chosen, each, label, refuse_foreign, remember
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from vmlab_tui.hosts.host import Host
+    from vmlab_tui.lab.cleanup import Plan
+    from vmlab_tui.lab.graph import Key
     from vmlab_tui.lab.inventory import VmEntry
+    from vmlab_tui.lab.reach import World
+    from vmlab_tui.lab.sweep import Cleaner, Result
+    from vmlab_tui.runs.client import RunView
+
+_LAST_WORD = 100
+"""Tenths of a second within which a worker is gone whose run is over."""
+
+
+@dataclass
+class _Found:
+    """What may go. By uuid ``refused``: why one may not; ``runs``: ended before; ``gone``: not there."""
+
+    plan: Plan
+    adjust: Callable[[World], World]
+    refused: dict[str, LabError]
+    runs: dict[str, RunView]
+    gone: frozenset[str]
 
 
 class Delete(Verb):
-    """Delete VMs of ours."""
+    """Move VMs of ours to the trash."""
 
     id = "vm.delete"
     words = ("delete",)
-    help = "Delete VMs of ours: domain, disk, snapshots, ports"
+    help = "Delete VMs of ours: domain, disk, snapshots go to the trash"
     long_help = """\
-A run that is still at work on the VM is ended first, by its own worker. The run's directory with its
-logs and reports stays, and so does the image. There is no way back.
+What may not go is searched for as vmlab clean does: a VM stays while another VM, a disk in the store or in
+a watched folder, or an open file needs its disk. A run that is still at work on the VM is ended first, by
+its own worker. A running VM is saved with its memory. vmlab undo brings it back; vmlab trash empty frees
+the space and the ports. The run's directory with its logs and reports stays, and so does the image.
 
 VMs without a lease of ours are never deleted."""
     examples = (
-        ("vmlab delete last", "lists what is lost, and asks"),
+        ("vmlab delete last", "says what will be done, and asks"),
         ("vmlab delete web-7f3a db-11c0 --yes", "for a script"),
     )
     areas = ("lab",)
@@ -49,95 +63,145 @@ VMs without a lease of ours are never deleted."""
     params = (VMS,)
 
     async def preview(self, ctx: Context, args: Args) -> Preview:
-        from vmlab_tui.runs.folder import LOCK
-        from vmlab_tui.runs.vmcontrol import run_folder
-
         lines: list[str] = []
         loses: list[str] = []
         async with ctx.host(readonly=True) as host:
             vms, problems = await chosen(ctx, host, args, snapshots=True)
-            for vm in vms:
+        for vm in vms:
+            if len(vms) == 1:
+                refuse_foreign(ctx, vm, "undefine", vm.name)
+            if vm.lease is None:
+                lines.append(f"{label(vm)} is foreign and stays")
+        ours = [vm for vm in vms if vm.lease]
+        async with cleaner(ctx, changes=True) as at_work:
+            found = await _find(ctx, at_work, ours)
+        for vm in ours:
+            if error := found.refused.get(vm.uuid):
                 if len(vms) == 1:
-                    refuse_foreign(ctx, vm, "undefine", vm.name)
-                if vm.lease is None:
-                    lines.append(f"{label(vm)} is foreign and stays")
-                    continue
-                lines.append(f"{label(vm)} will be deleted")
-                folder = run_folder(ctx.lab, vm)
-                if folder and is_locked(folder / LOCK):
-                    loses.append(f"run {folder.name}, which is at work on it")
-                loses += await self._lost(ctx, host, vm)
+                    raise error
+                lines.append(clean_line(error.message, 300))
+                continue
+            lines.append(f"VM {label(vm)} goes to the trash")
+            if view := found.runs.get(vm.uuid):
+                loses.append(
+                    f"end run {view.run_id}, which {'is at work on it' if view.live else 'broke off'}"
+                )
+            if names := ", ".join(clean_line(one.name, 60) for one in vm.snapshots):
+                lines.append(f"  with its snapshots: {clean_line(names, 300)}")
         await remember(ctx, args, vms)
+        args.shown = found.plan
         lines += [f"failed: {error.message}" for _, error in problems]
-        return Preview(tuple(lines), tuple(loses))
-
-    @staticmethod
-    async def _lost(ctx: Context, host: Host, vm: VmEntry) -> list[str]:
-        from vmlab_tui.lab.owned import things_of
-
-        things = await things_of(ctx.lab.store, host, vm.uuid)
-        found: list[str] = []
-        for thing in things:
-            match thing.what:
-                case "domain":
-                    found.append(f"domain {label(vm)} ({vm.power})")
-                case "vm-dir":
-                    used = await blocking(partial(_used, Path(thing.id)))
-                    found.append(f"its disk and all other files, {size(used)}: {thing.id}")
-                case "port":
-                    found.append(f"its port {thing.id}")
-        if vm.domain and vm.domain.snapshots:
-            names = ", ".join(clean_line(one.name, 60) for one in vm.domain.snapshots)
-            found.append(f"its snapshots: {clean_line(names, 300)}")
-        return found
+        loses += removing.steps(found.plan.items)
+        return Preview(tuple(lines), tuple(loses), removing.head(found.plan.items))
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        async with ctx.host() as host:
+        async with ctx.host(readonly=True) as host:
             vms, problems = await chosen(ctx, host, args)
+        ours = [vm for vm in vms if vm.lease]
+        results: dict[str, Result] = {}
+        gone: set[str] = set()
+        found = None
+        if ours:
+            async with cleaner(ctx, changes=True) as at_work:
+                found = await _find(ctx, at_work, ours)
+                plan = args.shown or found.plan
+                if found.runs:
+                    await _end_runs(ctx, found)
+                    still = [vm for vm in ours if vm.uuid not in found.refused]
+                    again = await _find(ctx, at_work, still)
+                    gone = {uuid for uuid in again.gone if uuid in found.runs}  # by their run's own hand
+                    found.refused |= again.refused
+                    plan, found.adjust = again.plan, again.adjust
+            done = await removing.carry_out(ctx, found.adjust, plan)
+            results = {one.thing.key[1]: one for one in done}
 
-            async def work(vm: VmEntry) -> Done:
-                refuse_foreign(ctx, vm, "undefine", vm.name)
-                ctx.front.status(f"{label(vm)}: deleting")
-                removed = await self._remove(ctx, host, vm)
-                things: list[JsonValue] = [{"what": what, "id": name} for what, name in removed]
-                return Done(f"deleted {label(vm)}", {"removed": things})
+        async def work(vm: VmEntry) -> Done:
+            refuse_foreign(ctx, vm, "undefine", vm.name)
+            assert found is not None
+            if vm.uuid in gone:
+                return Done(f"deleted {label(vm)}: its run has removed what there was", {"entry": None})
+            if error := found.refused.get(vm.uuid):
+                raise error
+            result = results.get(vm.uuid)
+            if result is None or result.state != "done":
+                why = result.why if result else "it was not there when it was looked at"
+                raise LabError(f"VM {label(vm)} stays: {why}", hint=f"vmlab clean --explain vm:{vm.uuid}")
+            moved: dict[str, JsonValue] = {"entry": result.entry, "frees": result.thing.frees}
+            return Done(f"deleted {label(vm)}: {removing.BACK}", moved)
 
-            return await each(ctx, self.id, vms, problems, work)
+        return await each(ctx, self.id, vms, problems, work)
 
-    @staticmethod
-    async def _remove(ctx: Context, host: Host, vm: VmEntry) -> list[tuple[str, str]]:
-        """By its run, so that the journal knows; where that is gone, here. Returns what went."""
-        from vmlab_tui.lab.leases import whoami
-        from vmlab_tui.lab.owned import remove_vm
-        from vmlab_tui.runs import client
-        from vmlab_tui.runs.vmcontrol import run_folder
 
-        assert vm.lease is not None
-        if run_folder(ctx.lab, vm) is None:
-            gone = await remove_vm(ctx.lab.store, host, vm.uuid, vm.lease.run_id)
-            return [(thing.what, thing.id) for thing in gone]
-        view = await blocking(lambda: client.get_run(ctx.lab, vm.lease.run_id if vm.lease else ""))
-        if view.plan.vm.uuid != vm.uuid:
-            raise LabError(
-                f"VM {label(vm)}: its lease names run {view.run_id}, which made another VM",
-                hint="it is left alone",
-            )
-        result = await client.end(ctx.lab, view.run_id, "destroy", whoami())
-        removed = [(thing.what, thing.id) for thing in result.removed]
-        if result.asked:
-            ctx.front.status(f"{label(vm)}: run {view.run_id} is ending")
-            async for event in client.follow(ctx.lab, view.run_id, since=view.state.seq):
-                if event.kind == "removed":
-                    removed.append((str(event.data["what"]), str(event.data["id"])))
-            view = await blocking(lambda: client.get_run(ctx.lab, view.run_id))
-            if not view.state.over or (view.state.ended and view.state.ended.disposition == "kept"):
-                raise LabError(
-                    f"VM {label(vm)}: run {view.run_id} has not removed it",
-                    hint=f"vmlab runs show {view.run_id}   # then: vmlab delete {vm.uuid}",
+async def _find(ctx: Context, at_work: Cleaner, vms: Sequence[VmEntry]) -> _Found:
+    """What may go of ``vms``, the runs that are at work on them left out of account."""
+    from vmlab_tui.lab.asked import ask_for
+    from vmlab_tui.lab.reach import Action
+    from vmlab_tui.runs import client
+    from vmlab_tui.runs.vmcontrol import run_folder
+
+    world = (await at_work.look()).world
+    runs: dict[str, RunView] = {}
+    refused: dict[str, LabError] = {}
+    gone = [vm.uuid for vm in vms if ("vm", vm.uuid) not in world.things]
+    for vm in vms:
+        if vm.uuid in gone:
+            refused[vm.uuid] = LabError(f"VM {label(vm)} is not there any more")
+        elif (folder := run_folder(ctx.lab, vm)) is not None:
+            view = await blocking(partial(client.get_run, ctx.lab, folder.name))
+            if view.plan.vm.uuid != vm.uuid:
+                refused[vm.uuid] = LabError(
+                    f"VM {label(vm)}: its lease names run {view.run_id}, which made another VM",
+                    hint="it is left alone",
                 )
-        return removed
+            elif view.live or (vm.domain and not view.state.over):
+                runs[vm.uuid] = view
+    world = _without(world, {("vm", uuid): ("run", view.run_id) for uuid, view in runs.items() if view.live})
+    things = []
+    for thing in (world.things["vm", vm.uuid] for vm in vms if vm.uuid not in refused):
+        try:
+            ask_for([thing], Action.TRASH, "")
+        except LabError as error:
+            refused[thing.key[1]] = error
+        else:
+            things.append(thing)
+    asked = removing.ask(world, things)
+    refused |= {thing.key[1]: removing.stays(world, thing, why) for thing, why in asked.plan.skipped}
+    runs = {uuid: view for uuid, view in runs.items() if uuid not in refused}
+    return _Found(asked.plan, asked.adjust, refused, runs, frozenset(gone))
 
 
-def _used(folder: Path) -> int:
-    """Bytes that the files below a directory take on the disk."""
-    return sum(used_bytes(path.lstat()) for path in folder.rglob("*") if not path.is_dir())
+def _without(world: World, working: Mapping[Key, Key]) -> World:
+    """The world as if these runs were not at work on their VMs: they will be ended first."""
+    things = dict(world.things)
+    for key in working:
+        things[key] = replace(things[key], root="", yields=True)
+    edges = tuple(edge for edge in world.edges if working.get(edge.used) != edge.user)
+    return replace(world, things=things, edges=edges)
+
+
+async def _end_runs(ctx: Context, found: _Found) -> None:
+    """End what is at work on the VMs, so that they stay until they are moved; failures go to ``refused``."""
+    import asyncio
+
+    from vmlab_tui.lab.leases import whoami
+    from vmlab_tui.runs import client
+    from vmlab_tui.runs.folder import LOCK
+
+    for uuid, view in found.runs.items():
+        ctx.front.status(f"run {view.run_id} is ending")
+        try:
+            result = await client.end(ctx.lab, view.run_id, "keep", whoami())
+            if result.asked:
+                async for _ in client.follow(ctx.lab, view.run_id, since=view.state.seq):
+                    pass
+                if not (await blocking(partial(client.get_run, ctx.lab, view.run_id))).state.over:
+                    raise LabError(
+                        f"run {view.run_id} has not ended, so its VM stays",
+                        hint=f"vmlab runs show {view.run_id}   # then: vmlab delete {uuid}",
+                    )
+            for _ in range(_LAST_WORD):
+                if not await blocking(partial(is_locked, view.folder / LOCK)):
+                    break
+                await asyncio.sleep(0.1)
+        except LabError as error:
+            found.refused[uuid] = error
