@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,17 @@ def test_a_file_that_is_gone_by_now_names_nothing(tmp_path: Path) -> None:
     assert Headers().named(str(path), facts).refs == (("backing file", str(tmp_path / "base")),)
     path.unlink()
     assert Headers().named(str(path), facts).problem == ""
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    inner = qcow2(deep / "x.qcow2", "base")
+    facts = inner.stat()
+    shutil.rmtree(tmp_path / "a")
+    assert Headers().named(str(inner), facts).problem == "", "its directory went with it"
+    elsewhere = Path("/dev/shm/vmlab-test-no-such-file")
+    assert facts.st_dev != elsewhere.parent.stat().st_dev
+    assert Headers().named(str(elsewhere), facts).problem, (
+        "it lay on a file system that is not there any more"
+    )
 
 
 def test_a_header_in_the_making_is_waited_for(tmp_path: Path) -> None:

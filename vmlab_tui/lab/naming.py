@@ -55,7 +55,7 @@ def _read_patiently(path: str, device: int) -> Named:
             made = sign(os.stat(path))  # noqa: PTH116  # names may be longer than a Path bears
         except FileNotFoundError:
             # unless the share went on which it lies
-            return Named() if _device_of(os.path.dirname(path)) == device else found  # noqa: PTH120
+            return Named() if _device_above(path) == device else found
         except (OSError, ValueError):
             break
         if settled([made], time.time_ns()):
@@ -64,11 +64,17 @@ def _read_patiently(path: str, device: int) -> Named:
     return found
 
 
-def _device_of(path: str) -> int | None:
-    try:
-        return os.stat(path).st_dev  # noqa: PTH116
-    except (OSError, ValueError):
-        return None
+def _device_above(path: str) -> int | None:
+    """Of the nearest folder that is there: whole directories go too."""
+    while len(path) > 1:
+        path = path.rpartition("/")[0] or "/"
+        try:
+            return os.stat(path).st_dev  # noqa: PTH116
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            break
+    return None
 
 
 def _read(path: str) -> Named:
