@@ -249,7 +249,10 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
     elsewhere = blank(outside / "elsewhere.qcow2")
     changed = overlay(outside / "changed.qcow2", elsewhere)
     foreign = {name: zoo.define(f"zoo-{name}-{os.getpid()}", [elsewhere]) for name in ("disk", "shot")}
-    ways = ("disk", "shot", "overlay", "header", "open", "mapped", "lease", "started", "snapshot", "none")
+    running = zoo.define(f"zoo-running-{os.getpid()}", [blank(outside / "running.qcow2")])
+    virsh("start", running)
+    ways = [*["disk", "shot", "overlay", "header", "open", "mapped", "lease", "started", "snapshot", "none"]]
+    ways += ["stored", "plugged", "running-shot"]
     for name in ("first", *ways):
         zoo.vm(name, "never-was")
     roles: dict[str, str] = {}
@@ -257,9 +260,9 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
     held: list[subprocess.Popen[bytes]] = []
     real = census._read
 
-    def counted(connection: object, domain: Any, has: frozenset[str]) -> object:
+    def counted(connection: object, domain: Any, *more: Any) -> object:
         read.append(domain.UUIDString())
-        return real(connection, domain, has)
+        return real(connection, domain, *more)
 
     monkeypatch.setattr(census, "_read", counted)
     connected: list[str] = []
@@ -279,13 +282,16 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
             return
         read.clear()
         zoo.define(f"zoo-disk-{os.getpid()}", [disk("disk")], ident=foreign["disk"])
-        inner = zoo.xml(f"zoo-shot-{os.getpid()}", foreign["shot"], [disk("shot")])
-        record = outside / ".shot.xml"
-        record.write_text(
-            f"<domainsnapshot><name>s</name><state>shutoff</state><creationTime>1</creationTime>{inner}"
-            "</domainsnapshot>"
-        )
-        virsh("snapshot-create", foreign["shot"], str(record), "--redefine")
+        virsh("attach-disk", running, str(disk("stored")), "vdb", "--config", "--subdriver", "qcow2")
+        virsh("attach-disk", running, str(disk("plugged")), "vdc", "--live", "--subdriver", "qcow2")
+        for name, ident, how in (("shot", foreign["shot"], "shot"), ("running", running, "running-shot")):
+            inner = zoo.xml(f"zoo-{name}-{os.getpid()}", ident, [disk(how)])
+            record = outside / ".shot.xml"
+            record.write_text(
+                "<domainsnapshot><name>s</name><state>shutoff</state><creationTime>1</creationTime>"
+                f"{inner}</domainsnapshot>"
+            )
+            virsh("snapshot-create", ident, str(record), "--redefine")
         overlay(outside / "new.qcow2", disk("overlay"))
         qemu_img("rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", disk("header"), changed)
         zoo.process("qemu-io", "-r", "-f", "qcow2", disk("open"))
@@ -326,6 +332,9 @@ def test_whatever_happens_between_two_items_is_seen_before_the_second(
         "header": "needs it: backing file of",
         "open": "held open by qemu-io",
         "mapped": "in use by something that cannot be seen",
+        "stored": "needs it: its stored definition",
+        "plugged": "needs it: its running definition",
+        "running-shot": "needs it: snapshot 's'",
         "lease": "its lease keeps it",
         "started": "it has changed since",
         "snapshot": "it has changed since",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -49,14 +49,18 @@ class Naming:
     """Whether it names volumes of pools."""
 
 
+_Texts = tuple[tuple[str, str], ...]
+"""(XML, what it is)."""
+
+
 class Recall:
-    """What domains that are off were found to name, and the signatures by which that still is so.
+    """What domains were found to name, and the signatures by which that still is so.
 
     libvirt writes a definition, a snapshot and a checkpoint down before the call that made it returns, each
     to a file of its own in ``config`` (definitions) and ``state``; what a call that has not returned will do
     can also come after any look. So a domain that libvirt lists as off and stored, without saved memory,
-    whose files have not been touched, names what it named. Not so:
-    - one that runs: much is plugged in and out without the stored definition;
+    whose files have not been touched, names what it named. Of one that runs the same holds for its stored
+    definition, snapshots and checkpoints; what is plugged into it now is asked for each time. Not so:
     - one that names volumes: their pool says where they are;
     - after libvirt was started anew: it may have read files that were changed by hand before. That its
       connection is another one tells of it.
@@ -67,13 +71,14 @@ class Recall:
         self._config, self._state = config, state
         self._connection: Any = None
         self._known: dict[str, tuple[tuple[object, ...], Naming]] = {}
+        self._stored: dict[str, tuple[tuple[object, ...], _Texts]] = {}
 
     def begin(self, connection: Any) -> None:
         if self._connection is not connection:
-            self._connection, self._known = connection, {}
+            self._connection, self._known, self._stored = connection, {}, {}
 
     def signed(self, name: str) -> tuple[Sign, ...]:
-        """The signatures of all files of a domain that is off; empty if they cannot be had."""
+        """The signatures of all files of a stored domain; empty if they cannot be had."""
         try:
             found = [sign((self._config / f"{name}.xml").stat())]
             for kind in ("snapshot", "checkpoint"):
@@ -89,14 +94,27 @@ class Recall:
         return tuple(found)
 
     def get(self, uuid: str, name: str, signed: tuple[Sign, ...]) -> Naming | None:
+        """Of one that libvirt lists as off, stored and without saved memory: all that it names."""
         held = self._known.get(uuid)
         return held[1] if held and signed and held[0] == (name, signed) else None
 
-    def keep(self, found: Naming, signed: tuple[Sign, ...], began: int) -> None:
-        """``signed``: taken before ``found`` was read, which ``began`` at that time in nanoseconds."""
-        quiet = found.power is Power.OFF and found.persistent and not (found.saved or found.problem)
-        if quiet and not found.volumes and signed and settled(signed, began):
-            self._known[found.uuid] = (found.name, signed), found
+    def stored(self, uuid: str, name: str, signed: tuple[Sign, ...]) -> _Texts | None:
+        """Of one that runs: its stored definition, snapshots and checkpoints."""
+        held = self._stored.get(uuid)
+        return held[1] if held and signed and held[0] == (name, signed) else None
+
+    def keep(self, found: Naming, texts: _Texts, signed: tuple[Sign, ...], began: int) -> None:
+        """``signed``: taken before ``found`` was read, which ``began`` at that time in nanoseconds.
+
+        ``texts``: all that was read, the present definition first.
+        """
+        if found.problem or found.saved or found.volumes or not found.persistent:
+            return
+        if signed and settled(signed, began):
+            if found.power is Power.OFF:
+                self._known[found.uuid] = (found.name, signed), found
+            elif found.power is not Power.CRASHED:
+                self._stored[found.uuid] = (found.name, signed), texts[1:]
 
 
 async def name_all(host: Host, *, recall: Recall | None = None, timeout: float = 60) -> list[Naming]:
@@ -188,22 +206,29 @@ _QUIET = (
 
 
 def _name_all(connection: Any, recall: Recall | None) -> list[Naming]:
-    # three lists instead of three questions to each domain
-    having = {what: _having(connection, flag) for what, flag in _HAVING.items()}
+    # lists instead of questions to each domain, and none that nobody needs
+    having: dict[str, frozenset[str] | None] = {}
+
+    def has(what: str, uuid: str) -> bool:
+        if what not in having:
+            having[what] = _having(connection, _HAVING[what])
+        those = having[what]
+        return those is None or uuid in those
+
     quiet: frozenset[str] = frozenset()
     if recall:
         recall.begin(connection)
         quiet = _having(connection, _QUIET) or quiet
     found = []
     for domain in connection.listAllDomains():
-        uuid = domain.UUIDString()
-        began, signed = time.time_ns(), recall.signed(domain.name()) if recall and uuid in quiet else ()
-        one = recall.get(uuid, domain.name(), signed) if recall else None
+        uuid, name = domain.UUIDString(), domain.name()
+        began, signed = time.time_ns(), recall.signed(name) if recall else ()
+        one = recall.get(uuid, name, signed) if recall and uuid in quiet else None
         if one is None:
-            has = frozenset(what for what, those in having.items() if those is None or uuid in those)
-            one = _read(connection, domain, has)
+            stored = recall.stored(uuid, name, signed) if recall else None
+            one, texts = _read(connection, domain, partial(has, uuid=uuid), stored)
             if one and recall:
-                recall.keep(one, signed, began)
+                recall.keep(one, texts, signed, began)
         if one is not None:
             found.append(one)
     return found
@@ -217,25 +242,38 @@ def _having(connection: Any, flag: int) -> frozenset[str] | None:
         return None
 
 
-def _read(connection: Any, domain: Any, has: frozenset[str]) -> Naming | None:
-    """The domain, None only if it is not there any more itself."""
-    found = _read_once(connection, domain, has)
+_Has = Callable[[str], bool]
+"""Whether a domain has a snapshot, a checkpoint, saved memory, by the keys of :data:`_HAVING`."""
+
+
+def _read(connection: Any, domain: Any, has: _Has, stored: _Texts | None) -> tuple[Naming | None, _Texts]:
+    """The domain, None only if it is not there any more itself; what was read.
+
+    ``stored``: what is known without asking if it runs, see :meth:`Recall.stored`.
+    """
+    found = _read_once(connection, domain, has, stored)
     for _ in range(_TRIES - 1):
-        if found is None or not found.problem:
+        if found[0] is None or not found[0].problem:
             break
         time.sleep(_REST)
-        found = _read_once(connection, domain, has)
+        found = _read_once(connection, domain, has, None)
     return found
 
 
-def _read_once(connection: Any, domain: Any, has: frozenset[str]) -> Naming | None:
+def _read_once(
+    connection: Any, domain: Any, has: _Has, stored: _Texts | None
+) -> tuple[Naming | None, _Texts]:
     uuid, name = domain.UUIDString(), domain.name()
     power, persistent, saved = Power.UNKNOWN, True, False
-    texts: list[tuple[str, str]] = []
+    texts: _Texts = ()
     try:
-        power, persistent = read_power(domain), bool(domain.isPersistent())
+        power = read_power(domain)
         active = power not in (Power.OFF, Power.CRASHED)
-        texts += _texts(domain, has, active=active, persistent=persistent)
+        if stored and active:
+            texts = ((domain.XMLDesc(), _RUNNING), *stored)
+        else:
+            persistent = bool(domain.isPersistent())
+            texts = tuple(_texts(domain, has, active=active, persistent=persistent))
         saved = any(how == "its saved memory" for _, how in texts)
         files: dict[tuple[str, str], None] = {}
         raw: set[str] = set()
@@ -250,13 +288,13 @@ def _read_once(connection: Any, domain: Any, has: frozenset[str]) -> Naming | No
             mark = mark or seen.mark
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
+            return None, ()
         why = clean_line(error.get_error_message() or "libvirt does not say why", 200)
-        return Naming(uuid, name, power, persistent, None, (), problem=why)
+        return Naming(uuid, name, power, persistent, None, (), problem=why), ()
     except LabError as error:
-        return Naming(uuid, name, power, persistent, None, (), problem=error.message)
+        return Naming(uuid, name, power, persistent, None, (), problem=error.message), ()
     stamp = hashlib.sha256("\0".join([power.value, *(text for text, _ in texts)]).encode()).hexdigest()[:16]
-    return Naming(
+    found = Naming(
         uuid,
         name,
         power,
@@ -268,17 +306,21 @@ def _read_once(connection: Any, domain: Any, has: frozenset[str]) -> Naming | No
         stamp,
         volumes=volumes,
     )
+    return found, texts
 
 
-def _texts(domain: Any, has: frozenset[str], *, active: bool, persistent: bool) -> Iterator[tuple[str, str]]:
-    yield domain.XMLDesc(), "its running definition" if active else "its definition"
+_RUNNING = "its running definition"
+
+
+def _texts(domain: Any, has: _Has, *, active: bool, persistent: bool) -> Iterator[tuple[str, str]]:
+    yield domain.XMLDesc(), _RUNNING if active else "its definition"
     if persistent and active:
         yield domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), "its stored definition"
-    for one in _if_there(domain.listAllSnapshots) if "snapshot" in has else ():
+    for one in _if_there(domain.listAllSnapshots) if has("snapshot") else ():
         yield one.getXMLDesc(), f"snapshot '{clean_line(one.getName(), 60)}'"
-    for one in _if_there(domain.listAllCheckpoints) if "checkpoint" in has else ():
+    for one in _if_there(domain.listAllCheckpoints) if has("checkpoint") else ():
         yield one.getXMLDesc(), f"checkpoint '{clean_line(one.getName(), 60)}'"
-    if "saved" in has and _if_there(lambda: [1] if domain.hasManagedSaveImage() else []):
+    if has("saved") and _if_there(lambda: [1] if domain.hasManagedSaveImage() else []):
         yield domain.managedSaveGetXMLDesc(), "its saved memory"
 
 
