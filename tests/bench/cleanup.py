@@ -93,7 +93,7 @@ def main() -> int:
                 ("clean", ("clean", "--yes", "--no-limit")),
                 ("undo", ("undo",)),
                 ("again", ("clean", "--yes", "--no-limit")),
-                ("empty", ("trash", "empty", "--yes")),
+                ("empty", ("trash", "empty", "--yes", "--no-limit")),
             ):
                 took, syncs, _ = vmlab(*words)
                 times.setdefault(name, []).append(took)
