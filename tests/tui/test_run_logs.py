@@ -17,7 +17,7 @@ from tests.tui.run_samples import MadeRun
 from vmlab_tui.tui.app import LabApp
 from vmlab_tui.tui.screens.dialogs import ConfirmDialog
 from vmlab_tui.tui.screens.run_export import SaveDialog, pager_words
-from vmlab_tui.tui.screens.run_panes import told
+from vmlab_tui.tui.screens.run_panes import PaneLine, told
 from vmlab_tui.tui.screens.runs import RunsArea
 from vmlab_tui.tui.widgets.logview import LogView
 from vmlab_tui.tui.widgets.rows import Rows
@@ -218,7 +218,7 @@ async def test_the_count_of_hits_stays_in_the_title(made: MadeRun, size: tuple[i
         await pilot.press("slash", *"line 7", "enter")
 
         def title() -> str:
-            return lines(pilot.app)[1]
+            return lines(pilot.app)[screen.query_one(PaneLine).region.y]
 
         await until(pilot, lambda: "hit 1 of 11" in title())
         await pilot.press("N")
