@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,25 @@ async def test_another_boot_and_a_sudden_death_read_back_as_lost(guest: Guest, b
         await follow_unit(guest, unit, 0, Log(), Deadline(10))
     claim.write_text(saved)
     assert (await kill_unit(guest, unit)).status == 143
+
+
+@pytest.mark.parametrize("bed", ["gnu"], indirect=True)
+async def test_a_script_that_fills_its_disk_has_its_true_end(guest: Guest) -> None:
+    unit = spec(
+        'dd if=/dev/zero of="$D/fill" bs=4k count=1000 || :; echo one; sleep 0.5; echo two; exit 3', 5
+    )
+    unit = replace(unit, env={"D": unit.folder})
+    # in the guest: the bed has mounts of its own
+    mount = f"mkdir -p {unit.folder} && mount -t tmpfs -o size=256k,mode=755 tmpfs {unit.folder}"
+    assert (await guest.execute(mount)).status == 0
+    try:
+        log = Log()
+        assert await run_unit(guest, unit, log, Deadline(20)) == 3
+        assert b"No space left on device" in log.data
+        assert log.data.endswith(b"two\n")
+        assert (await unit_state(guest, unit)).status == 3
+    finally:
+        await guest.execute(f"umount -l {unit.folder}")
 
 
 async def test_never_started(guest: Guest) -> None:

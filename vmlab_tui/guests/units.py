@@ -347,6 +347,7 @@ async def _to_the_end(
     start: bool,
 ) -> int:
     at = offset
+    begun = not start
 
     def take(chunk: bytes) -> None:
         nonlocal at
@@ -354,16 +355,25 @@ async def _to_the_end(
         at += len(chunk)
 
     def program() -> bytes:
-        return _start_program(spec, at) if start else shell.follow(spec.folder, at)
+        # a guest that keeps no files forgets a unit when it reboots, and would begin it once more
+        return shell.follow(spec.folder, at) if begun else _start_program(spec, at)
 
     def complete(words: list[str]) -> bool:
+        nonlocal begun
+        begun = begun or bool(words)
         # standard output and standard error come by different ways: the log may be behind the report
         return words[:1] not in ([], ["started"], ["already"]) and at >= int(words[2])
 
     report = await _persist(guest, spec, program, deadline, complete, take, alive)
     state = report.state(guest, spec)
     if state.phase is not UnitPhase.ENDED or state.status is None:
-        why = "it was never started in this guest" if state.phase is UnitPhase.ABSENT else state.detail
+        why = state.detail
+        if state.phase is UnitPhase.ABSENT:
+            why = (
+                "the guest does not know it any more: it rebooted, or went back"
+                if start
+                else "it was never started in this guest"
+            )
         raise UnitLost(
             f"{guest.endpoint.label}: step {spec.number} ({spec.name}): its end is not known: {why}",
             state=state,

@@ -19,6 +19,9 @@ SECRETS = "/run/vmlab"
 MARK = "vmlab-unit:"
 """Begins the line on standard error that says where the unit stands: phase, detail, place in the log."""
 
+LOST = "vmlab: No space left on device for what it printed: some of that is lost"
+"""Stands in the log of a script that filled its disk."""
+
 _SHELLS = {"sh", "bash", "dash", "ash", "ksh", "mksh"}
 _quote = shlex.quote
 
@@ -56,15 +59,16 @@ def interpreter(
     if words is None:
         return _quote(path), ""
     forget = f"unset {' '.join(hidden)}; " if hidden else ""
+    # a place that cannot be saved, on a full disk, must not become the script's exit status: || :
     # /proc/self/environ rather than export -p: exact, and the same from every shell
     save = f"pwd >{folder}/cwd; ({forget}exec cat /proc/self/environ >{folder}/env)"
     if words[0].rpartition("/")[2] == "bash":
-        save = f'{{ {save}; printf %s "$BASH_COMMAND" >{folder}/command; }} 2>/dev/null'
+        save = f'{{ {save}; printf %s "$BASH_COMMAND" >{folder}/command; }} 2>/dev/null || :'
         # without an ERR trap bash takes the command before a failing ( ) for the one that failed
         env = f"export BASH_ENV={_quote(bash_env)}" if bash_env else "unset BASH_ENV"
         first = f"{{ {env}; trap : ERR; trap {_quote(save)} EXIT; }} 2>/dev/null\n"
         return shlex.join([*words, path]), first + ('. "$BASH_ENV"\n' if bash_env else "")
-    save = f'{{ {save}; echo "${{LINENO-}}" >{folder}/line; }} 2>/dev/null'
+    save = f'{{ {save}; echo "${{LINENO-}}" >{folder}/line; }} 2>/dev/null || :'
     return shlex.join([*words, "-c", f'trap {_quote(save)} EXIT; . "$0"', path]), ""
 
 
@@ -120,6 +124,8 @@ ln pid.$$ pid 2>/dev/null || {{ rm -f pid.$$ "$0" $secrets; exit 0; }}
 # a power cut after this point must read back as "started, end unknown", never as "not started"
 sync pid . 2>/dev/null || sync
 mkfifo out; : >cwd; : >env; : >command; : >line
+# on a disk that the script fills, its last words and its end still find room
+printf '%08192d\n' 0 >spare; echo '   ' >end
 umask 022
 printf %s {_quote(script)} >script{runnable}
 {own}
@@ -129,7 +135,12 @@ export HOME USER={name} LOGNAME={name} SHELL=/bin/sh
   . "$secrets"
   rm -f "$secrets"
 fi
-(trap '' HUP INT TERM; exec cat <out >>log 2>/dev/null) 9>&- &
+(
+  trap '' HUP INT TERM
+  exec <out 2>/dev/null
+  # what cannot be kept is read all the same, or the script would be killed by its own output
+  cat >>log || {{ rm -f spare; {{ echo {_quote(LOST)}; cat; }} >>log || cat >/dev/null; }}
+) 9>&- &
 copier=$!
 (
   exec 9>&- </dev/null >out 2>&1
@@ -149,9 +160,10 @@ if [ $n = 300 ]; then
   wait $copier
   kill $! 2>/dev/null
 fi
-echo $status >status
+echo $status 1<>end
+mv end status
 exec 9>&-
-rm -f out pid.$$ "$0"
+rm -f out spare pid.$$ "$0"
 """
 
 
@@ -168,7 +180,6 @@ look() {{ # sets phase and detail
   [ -e "$D/pid" ] || return
   read -r p t b <"$D/pid"
   read -r now </proc/sys/kernel/random/boot_id
-  # a status without its newline is still being written
   if [ -e "$D/status" ] && read -r detail <"$D/status"; then phase=ended
   elif [ "$b" != "$now" ]; then phase=lost detail=boot
   elif alive; then phase=running
@@ -327,9 +338,8 @@ if [ $phase = running ] || [ "$detail" = died ]; then
   mark=143
   : >"$D/killed"
   finish TERM {max(1, round(grace / 0.2))} || {{ mark=137; finish KILL 25; }}
-  echo $mark >"$D/status.$$"
-  ln "$D/status.$$" "$D/status" 2>/dev/null
-  rm -f "$D/status.$$" "$D/out" "$D"/run.*
+  [ -e "$D/status" ] || {{ echo $mark 1<>"$D/end" && mv "$D/end" "$D/status"; }}
+  rm -f "$D/end" "$D/out" "$D/spare" "$D"/run.*
   look
 fi
 say $phase $detail 0""",
