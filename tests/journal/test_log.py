@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -228,6 +229,24 @@ with Journal.append(path) as journal:
 def test_a_full_disk_leaves_the_journal_as_it_was(path: Path) -> None:
     subprocess.run([sys.executable, "-c", FULL, path], check=True, timeout=60)
     assert [event.data["text"] for event in read(path)] == ["first", "second"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_on_a_full_disk_there_is_room_for_the_last_words(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path], check=True)
+    try:
+        with Journal.append(tmp_path / "journal.jsonl") as journal:
+            with contextlib.suppress(OSError):
+                (tmp_path / "fill").write_bytes(bytes(1 << 20))
+            for number in range(100):  # more than a page of them
+                journal.write("note", text=f"{number}: the disk is full")
+            with pytest.raises(JournalError, match="No space left"):  # it is not without end
+                for _ in range(2000):
+                    journal.write("note", text="x" * 200)
+        assert len(read(tmp_path / "journal.jsonl")) > 100
+        assert not list(tmp_path.glob(".*reserve"))
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
 WRITER = """

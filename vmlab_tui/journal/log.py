@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from errno import ENOSPC
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,8 @@ from vmlab_tui.base.paths import Locked, fsync_dir
 from vmlab_tui.journal.events import KINDS, PROSE, Event, JournalError, make, parse
 
 FILE = "journal.jsonl"
+RESERVE = 1 << 17
+"""Bytes that are held for a journal while it is written."""
 """Its name in a run's directory."""
 
 for _kind in KINDS:
@@ -40,6 +44,10 @@ class Journal:
         self._size = size
         self._mask = mask
         self._broken = ""
+        self._reserve = path.with_name(f".{path.name}.reserve")
+        """Room for the last words on a full disk: who has to free some must know what happened."""
+        with suppress(OSError), self._reserve.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, RESERVE)
 
     @classmethod
     def append(cls, path: Path, *, mask: Callable[[str], str] = _no_mask) -> Journal:
@@ -83,11 +91,14 @@ class Journal:
             raise JournalError(self._broken, hint="end this worker and resume the run")
         event, line = make(self.seq + 1, kind, _masked(data, self._mask))
         try:
-            written = os.write(self._handle, line)
-            if written < len(line):  # the disk filled up in the middle; the next call says why
-                written += os.write(self._handle, line[written:])
-                if written < len(line):
-                    raise OSError(0, "short write")
+            try:
+                self._put(line)
+            except OSError as error:
+                self._undo()
+                if error.errno != ENOSPC or not self._reserve.exists():
+                    raise
+                self._reserve.unlink()
+                self._put(line)
         except OSError as error:
             self._undo()
             raise JournalError(
@@ -103,6 +114,13 @@ class Journal:
         faults.point(f"journal.{kind}")
         return event
 
+    def _put(self, line: bytes) -> None:
+        written = os.write(self._handle, line)
+        if written < len(line):  # the disk filled up in the middle; the next call says why
+            written += os.write(self._handle, line[written:])
+            if written < len(line):
+                raise OSError(0, "short write")
+
     def _undo(self) -> None:
         try:
             os.ftruncate(self._handle, self._size)
@@ -112,6 +130,8 @@ class Journal:
     def close(self) -> None:
         """Release the file; does nothing the second time."""
         if self._handle >= 0:
+            with suppress(OSError):
+                self._reserve.unlink(missing_ok=True)
             os.close(self._handle)
             self._handle = -1
             self._broken = f"{self.path} is closed"
