@@ -355,6 +355,19 @@ def test_going_back_abandons_what_was_done_since_and_counts_its_attempts() -> No
     assert [touched.altered, *(one.altered for one in returned)] == ["by ssh", "by ssh", ""]
     assert [one.name for one in on.line] == ["boot", "two-2"]
     assert (on.amended, on.steps[3].attempt, on.steps[3].state) == ({3: 2}, 2, "ok")
+    # and into the future that was left: what it had done counts again, and the one since does not
+    assert on.way_back("", 3) == on.checkpoints[2]
+    assert on.way_back("nowhere", 3) is None
+    goal = on.way_back("two", 3)
+    assert goal is not None
+    assert goal == on.checkpoints[1]
+    lines += [("going_back", {"name": "two"}), ("went_back", {"name": "two", "after": goal.after})]
+    again = fold(events(*lines))
+    assert [one.name for one in again.line] == ["boot", "two"]
+    assert again.lost == ("two-2",)
+    assert {number: step.attempt for number, step in again.steps.items()} == {1: 1, 2: 1}
+    assert again.futures[-1].steps == {2: 2, 3: 2}
+    assert again.attempts == {1: 1, 2: 2, 3: 2}
 
 
 def test_a_snapshot_that_is_removed_is_no_checkpoint_any_more() -> None:

@@ -120,7 +120,10 @@ async def test_a_fix_in_the_guest_and_a_retry_in_place(lab_store: Store, profile
     assert (folder / f"steps/{SECOND}-second.1.log").read_text() == "first\nsecond\n"
     assert (folder / f"steps/{SECOND}-second.2.log").read_text() == "second\n"
     assert "| skipped |" in (folder / "report.md").read_text()
-    assert (await say(lab_store, "retry", run)).status == 3
+    refused = await say(lab_store, "retry", run)
+    assert refused.status == 3
+    assert f"vmlab run {profile}" in refused.err
+    assert "copy of its VM" in refused.err
     assert (await vmlab(lab_store, "runs", "end", run, "--yes")).status == 0
 
 
@@ -173,7 +176,13 @@ async def test_breaks_steps_and_a_pause_that_somebody_asks_for(lab_store: Store,
     assert await log_of(lab_store, run) == ["first", "third"]
     # back to the clean boot: everything again, breaks included
     assert (await say(lab_store, "back", run, "--to", "clean-boot", "--yes")).status == 0
-    await until(lab_store, run, "paused", at=FIRST)
+    shown = await until(lab_store, run, "paused", at=FIRST)
+    assert await log_of(lab_store, run) == ["first"]
+    # into the future that was abandoned: on from where it had got to, with its own first attempt
+    (lost,) = {one["name"] for one in shown["checkpoints"]} - {"clean-boot", f"after-{FIRST}-first-2"}
+    assert (await say(lab_store, "back", run, "--to", lost, "--yes")).status == 0
+    shown = await until(lab_store, run, "paused", at=SECOND)
+    assert [one["attempt"] for one in shown["steps"] if one["number"] == FIRST] == [1]
     assert await log_of(lab_store, run) == ["first"]
     kept = await say(lab_store, "keep", run)
     assert kept.status == 0, kept.err

@@ -84,7 +84,7 @@ def command_of(verb: Verb) -> click.Command:
             "Print the run's journal to standard output, one JSON object a line; text goes to standard error."
         )
         params.append(click.Option(["--json", "as_json"], is_flag=True, help=text))
-    if verb.loses or verb.confirms:
+    if verb.loses or verb.confirms or verb.asks_itself:
         params.append(click.Option(["--yes", "-y"], is_flag=True, help="Do not ask."))
 
     def callback(**values: Any) -> int:

@@ -87,6 +87,14 @@ class CheckState(_Value):
     evidence: str = ""
 
 
+class Past(_Value):
+    """The present as it was when a checkpoint was taken. ``line``: names, the checkpoint's own the last."""
+
+    steps: dict[int, StepState]
+    checks: tuple[CheckState, ...]
+    line: tuple[str, ...]
+
+
 class NoteState(_Value):
     time: str
     text: str
@@ -115,6 +123,8 @@ class RunState(_Value):
     """Those that were not dropped again, oldest first; some may be of an abandoned future."""
     lost: tuple[str, ...] = ()
     """The names of checkpoints that the present does not descend from."""
+    pasts: dict[str, Past] = {}
+    """What to come back to with each checkpoint, by its name."""
     futures: tuple[Future, ...] = ()
     """What was abandoned by going back, oldest first."""
     attempts: dict[int, int] = {}
@@ -155,6 +165,15 @@ class RunState(_Value):
     def line(self) -> tuple[Checkpoint, ...]:
         """The checkpoints that the present descends from, oldest first."""
         return tuple(one for one in self.checkpoints if one.name not in self.lost)
+
+    def way_back(self, name: str, before: int) -> Checkpoint | None:
+        """The checkpoint to go back to from step ``before``; ``name`` empty: the newest of the line.
+
+        By its name also one of an abandoned future, which then is the present again, wherever it had got to.
+        """
+        line = [one for one in self.line if one.after < before and name in ("", one.name)]
+        lost = [one for one in self.checkpoints if one.name == name in self.lost and name in self.pasts]
+        return next(iter([*reversed(line), *lost]), None)
 
     @property
     def current(self) -> StepState | None:
@@ -214,7 +233,10 @@ def _change(run: RunState, payload: Payload, time: str) -> dict[str, Any]:
             result = CheckState(**payload.model_dump())
             return {"checks": (*run.checks, result)}
         case Checkpoint():
-            return {"checkpoints": (*_others(run.checkpoints, payload.name), payload)}
+            checkpoints = (*_others(run.checkpoints, payload.name), payload)
+            line = tuple(one.name for one in checkpoints if one.name not in run.lost)
+            past = Past(steps=run.steps, checks=run.checks, line=line)
+            return {"checkpoints": checkpoints, "pasts": {**run.pasts, payload.name: past}}
         case CheckpointDropped():
             return {"checkpoints": _others(run.checkpoints, payload.name)}
         case GoingBack():
@@ -254,20 +276,32 @@ _NO_PAUSE: dict[str, Any] = {"pause_reason": "", "pause_why": None, "pause_at": 
 
 
 def _back(run: RunState, payload: WentBack, time: str) -> dict[str, Any]:
-    done = {number: step for number, step in run.steps.items() if number <= payload.after}
-    gone = {number: step.attempt for number, step in run.steps.items() if number > payload.after}
     names = [one.name for one in run.line]
+    steps, checks = run.steps, run.checks
     line = names[: names.index(payload.name) + 1] if payload.name in names else []
+    if not line and (past := run.pasts.get(payload.name)):  # an abandoned future
+        steps, checks, line = past.steps, past.checks, list(past.line)
+    done = {number: _over(step) for number, step in steps.items() if number <= payload.after}
+    gone = {
+        number: step.attempt
+        for number, step in run.steps.items()
+        if number not in done or done[number].attempt != step.attempt
+    }
     true = any(one.name == payload.name and one.key for one in run.checkpoints)
     future = Future(time=time, back_to=payload.name, after=payload.after, steps=gone)
     return {
         "going_back": "",
         "altered": "" if true else run.altered,
         "steps": done,
-        "checks": tuple(check for check in run.checks if check.number <= payload.after),
+        "checks": tuple(check for check in checks if check.number <= payload.after),
         "lost": tuple(one.name for one in run.checkpoints if one.name not in line),
         "futures": (*run.futures, future),
     }
+
+
+def _over(step: StepState) -> StepState:
+    """A step before a checkpoint: one that took it was at work then, and had nothing else to do."""
+    return step.model_copy(update={"state": "ok"}) if step.state in ("running", "unknown") else step
 
 
 def _worker(run: RunState, payload: WorkerStarted) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Engine:
             if isinstance(turn, Outcome):
                 return turn
             if turn == "back":  # what is to be done now comes earlier
-                at = next(place for place, one in enumerate(steps) if not self._is_done(one))
+                at = next((place for place, one in enumerate(steps) if not self._is_done(one)), len(steps))
             elif turn == "on":
                 at += 1
         return Outcome()

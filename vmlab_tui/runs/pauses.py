@@ -76,13 +76,9 @@ def target(run: RunContext, step: PlannedStep, name: str) -> Checkpoint:
     """The checkpoint to go back to: the one of that name, or the newest before ``step``. Raises Refused."""
     if run.plan.vm.time_travel:
         raise Refused(f"nobody can go back: {run.plan.vm.time_travel}", hint="retry the step in place")
-    line = [one for one in run.state.line if one.after < step.number]
-    found = [one for one in line if name in ("", one.name)]
-    if found:
-        return found[-1]
-    if any(one.name == name for one in run.state.checkpoints):
-        raise Refused(f"checkpoint '{clean_line(name, 80)}' is of a future that was abandoned")
-    known = ", ".join(one.name for one in line)
+    if found := run.state.way_back(name, step.number):
+        return found
+    known = ", ".join(one.name for one in run.state.line if one.after < step.number)
     hint = f"there are: {known}" if known else "retry the step in place"
     which = f"'{clean_line(name, 80)}' " if name else ""
     raise Refused(f"there is no checkpoint {which}before step {step.number:02}", hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -74,7 +75,12 @@ def refuse_unless_paused(view: RunView) -> None:
     if view.live and view.state.state == "paused":
         return
     if view.state.over:
-        hint = f"run it again from its checkpoints: vmlab run {view.plan.profile_file}"
+        hint = f"an ended run stays as it is; anew: vmlab run {shlex.quote(str(view.plan.profile_file))}"
+        if view.state.ended and view.state.ended.disposition == "kept":
+            hint += (
+                "\nthat begins on a copy of its VM, at the newest checkpoint that the profile still fits"
+                f"\nwhere it failed: vmlab ssh {view.run_id} --here"
+            )
     elif view.live:
         hint = f"vmlab runs pause {view.run_id}"
     else:
@@ -155,7 +161,8 @@ class RunsBack(_OfRun):
     long_help = """\
 Without --to it is the newest checkpoint before the step at which the run stands still. What the guest did
 since then is abandoned: its attempts stay in the journal with their logs, and the VM's present is kept in
-a safety snapshot. Steps between the checkpoint and this one are done again."""
+a safety snapshot. Steps between the checkpoint and this one are done again. --to also takes a checkpoint
+of a future that was abandoned: the run goes on from there as if nobody had left it."""
     examples = (
         ("vmlab runs back last", "the newest checkpoint before the failed step"),
         ("vmlab runs back last --to clean-boot", "to the very beginning"),
@@ -175,10 +182,12 @@ a safety snapshot. Steps between the checkpoint and this one are done again."""
         step = paused_step(view)
         args.seen[view.run_id] = view.state.seq
         name = args.optional("to") or ""
-        line = [one for one in view.state.line if one.after < step.number and name in ("", one.name)]
-        if not line:
+        goal = view.state.way_back(name, step.number)
+        if goal is None:
             return Preview((f"there is no such checkpoint before step {step.number:02}",))
-        goal = line[-1]
+        if goal.name in view.state.lost:
+            where = f"VM {view.plan.vm.name} goes back into an abandoned future, to '{goal.name}'"
+            return Preview((where, f"on from after step {goal.after:02}; its present is kept"))
         again = [view.plan.step(n) for n in range(goal.after + 1, step.number + 1)]
         names = ", ".join(f"{one.number:02} {clean_line(one.name, 30)}" for one in again)
         return Preview(
@@ -242,6 +251,7 @@ class RunsEdit(_OfRun):
     id = "runs.edit"
     words = ("runs", "edit")
     help = "Edit the script of the step a run stands still at, and try it again"
+    asks_itself = True
     long_help = """\
 Opens the step's script in $VISUAL or $EDITOR and shows what you changed. Then the step is tried again with
 it: in place, or with --back from the checkpoint before it. With --save, or if you say so when asked, the

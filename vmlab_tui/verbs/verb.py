@@ -271,6 +271,8 @@ class Verb:
     """Whether it can lose something, so that there is a preview to confirm."""
     confirms: ClassVar[bool] = False
     """Whether there is a preview to confirm in some cases (it then says what to heed in ``loses``)."""
+    asks_itself: ClassVar[bool] = False
+    """Whether it asks on the way, when there is something to show."""
     at_snapshots: ClassVar[bool] = False
     """Whether its VM can be named with one of its snapshots, as ``VM@SNAPSHOT``."""
     long: ClassVar[bool] = False
