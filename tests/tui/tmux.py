@@ -41,6 +41,10 @@ class Tmux:
         """What is on the screen now."""
         return self._tmux("capture-pane", "-p")
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Make the terminal larger or smaller."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
+
     def keys(self, *keys: str) -> None:
         """Press keys by tmux's names (``Enter``, ``Escape``, ``C-s``); other words are typed."""
         for key in keys:
