@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -377,3 +378,24 @@ async def test_what_the_screen_covers_does_not_make_it_repaint(made: MadeRun) ->
         await pilot.press("X")
         await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmDialog))
         assert pilot.app._background_screens[-1:] == [screen]
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_a_slow_step_is_marked_and_what_it_usually_takes_stands_beside(
+    made: MadeRun, size: tuple[int, int]
+) -> None:
+    usual = {10: 30.0, 11: 0.2}
+    steps = tuple(one.model_copy(update={"usual": usual.get(one.number)}) for one in made.plan.steps)
+    write_plan(made.folder, made.plan.model_copy(update={"steps": steps}))
+    made.steps(1, 9)
+    made.begin(10)
+    async with LabApp().run_test(size=size) as pilot:
+        screen = await opened_run(pilot, made.id)
+        await until(pilot, lambda: "usually 30.0s" in text(pilot.app))
+        made.write("step_finished", number=10, attempt=1, state="ok", seconds=95)
+        made.begin(11)
+        made.finish(11)
+        await until(pilot, lambda: "!1:35" in text(pilot.app))
+        assert marks(screen)["install rdp"] == "ok"
+        assert re.search(r"!1:35 +~30\.0s", text(pilot.app))
+        assert {"t", "a"} <= bindings(screen)

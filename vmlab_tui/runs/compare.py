@@ -44,9 +44,19 @@ class Timed:
 
     @property
     def slow(self) -> bool:
-        if self.seconds is None or self.usual is None:
-            return False
-        return self.seconds > SLOW_TIMES * self.usual and self.seconds > self.usual + SLOW_SECONDS
+        return is_slow(self.seconds, self.usual)
+
+
+def is_slow(seconds: float | None, usual: float | None) -> bool:
+    """Whether a step took markedly longer than usual; no when either is not known."""
+    if seconds is None or usual is None:
+        return False
+    return seconds > SLOW_TIMES * usual and seconds > usual + SLOW_SECONDS
+
+
+def slow_step(view: RunView, number: int) -> bool:
+    """Whether a step of the run was slow beside the earlier runs that its plan knew of."""
+    return is_slow(_seconds(view, number), view.plan.step(number).usual)
 
 
 def last_passed(views: Sequence[RunView], view: RunView) -> RunView:

@@ -78,8 +78,10 @@ def check_of(view: RunView, key: str) -> CheckState | None:
 def rows(view: RunView, now: datetime | None = None) -> list[Row]:
     """A row for every step, and below the one that checks, one for every result.
 
-    A star stands behind a step after which there is a checkpoint.
+    A star stands behind a step after which there is a checkpoint, the median of earlier runs behind the time
+    that a step took, and before that time an exclamation mark where it was slow.
     """
+    from vmlab_tui.runs.compare import slow_step
     from vmlab_tui.verbs.shapes import step_state
 
     found = []
@@ -89,6 +91,7 @@ def rows(view: RunView, now: datetime | None = None) -> list[Row]:
         word, tone = _MARKS[step_state(view, step.number)]
         again = f" #{known.attempt}" if known and known.attempt > 1 else ""
         again += " *" if step.number in marked else ""
+        slow = slow_step(view, step.number)
         calm = "dim" if known is None else ""
         found.append(
             Row(
@@ -97,7 +100,8 @@ def rows(view: RunView, now: datetime | None = None) -> list[Row]:
                     Cell(word, tone),
                     Cell(f"{step.number:02}", calm),
                     Cell(clean_line(step.name, 60) + again, calm),
-                    Cell(_took(view, known, now), calm),
+                    Cell("!" * slow + _took(view, known, now), "warn" if slow else calm),
+                    Cell("" if step.usual is None else f"~{duration(step.usual)}", "dim"),
                 ),
             )
         )
@@ -111,7 +115,8 @@ def _check_row(number: int, index: int, check: CheckState) -> Row:
     word, tone = _CHECKS[check.state]
     told = f": {check.detail}" if check.detail and check.state != "passed" else ""
     took = duration(check.seconds) if check.seconds else ""
-    cells = (Cell(word, tone), Cell(""), Cell("  " + clean_line(check.check + told, 200)), Cell(took))
+    name = Cell("  " + clean_line(check.check + told, 200))
+    cells = (Cell(word, tone), Cell(""), name, Cell(took), Cell(""))
     return Row(f"check:{number}:{index}", cells)
 
 
@@ -204,7 +209,9 @@ def at_work(view: RunView, width: int) -> str:
     step = view.state.current
     if step is None or not view.live:
         return ""
-    parts = [step_title(view.plan, step.number), _doing(view, step)]
+    planned = view.plan.step(step.number)
+    usual = f"usually {duration(planned.usual)}" if planned.usual else ""
+    parts = [step_title(view.plan, step.number), _doing(view, step), usual]
     if step.progress:
         parts.append(clean_line(amount(step.progress)))
     text = "  ".join(part for part in parts if part)
@@ -330,7 +337,7 @@ def possible(view: RunView, verb_id: str) -> bool:
         return not gone and done(view, "define")
     if verb_id == "runs.resume":
         return ended is None and not view.live
-    if verb_id == "runs.end":
+    if verb_id in ("runs.end", "diff"):
         return not gone
     if verb_id == "diagnose":
         return not gone or view.status != "passed"

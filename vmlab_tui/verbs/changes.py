@@ -55,6 +55,7 @@ What a guest cannot tell is shown as not known."""
         ("vmlab diff last 12 --json", "for a program"),
     )
     areas = ("runs",)
+    key = "a"
     long = True
     params = (RUN, Param("step", "A step's number or name.", positional=True, metavar="[STEP]"))
 
@@ -121,6 +122,7 @@ Only plans and journals are read, so the VMs may be gone."""
         ("vmlab compare web-20260102-131415-7f3a web-20260101", "two runs by their ids"),
     )
     areas = ("runs",)
+    key = "t"
     params = (
         RUN,
         Param(

@@ -156,7 +156,7 @@ class RunsShow(Verb):
             f"after {one.after:02} {cut(step.name, 28)}",
             size(one.size),
             f"took {duration(one.seconds)}",
-            "automatic" if one.why == "auto" else "",
+            "abandoned" if one.name in view.state.lost else "automatic" if one.why == "auto" else "",
         )
 
     @staticmethod
@@ -168,16 +168,20 @@ class RunsShow(Verb):
 
     @staticmethod
     def _row(view: RunView, number: int) -> tuple[str, ...]:
+        from vmlab_tui.runs.compare import slow_step
+
         step, known = view.plan.step(number), view.state.steps.get(number)
         state = step_state(view, number)
         took = duration(known.seconds) if known and known.state not in ("running", "unknown") else ""
         told = clean(known.detail or known.stage).splitlines() if known else []
         mark = "FAIL" if state == "failed" else state
         again = f" (attempt {known.attempt})" if known and known.attempt > 1 else ""
+        slow = ", slow" if slow_step(view, number) else ""
         return (
             mark,
             f"{number:02}",
             cut(step.name, 28) + again,
             took,
+            f"~{duration(step.usual)}{slow}" if took and step.usual is not None else "",
             clean_line(told[0] if told else "", 90),  # whole, where it is the run that a step is reused from
         )

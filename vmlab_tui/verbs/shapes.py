@@ -94,6 +94,8 @@ def summary(view: RunView) -> dict[str, JsonValue]:
 
 def details(view: RunView, owned: list[tuple[str, str]]) -> dict[str, JsonValue]:
     """A run with its steps, checks and what exists of it."""
+    from vmlab_tui.runs.compare import slow_step
+
     steps: list[JsonValue] = []
     for step in view.plan.steps:
         known = view.state.steps.get(step.number)
@@ -108,6 +110,8 @@ def details(view: RunView, owned: list[tuple[str, str]]) -> dict[str, JsonValue]
                 "attempt": known.attempt if known else None,
                 "stage": known.stage if known else "",
                 "seconds": known.seconds if known else None,
+                "usual": step.usual,
+                "slow": slow_step(view, step.number),
                 "detail": known.detail if known else "",
                 "exit_status": known.exit_status if known else None,
                 "log": str(log) if log.exists() else None,

@@ -92,7 +92,13 @@ class RunScreen(VerbScreen):
     def compose(self) -> ComposeResult:
         yield Static("", id="head", markup=False)
         yield Static("", id="start", markup=False)
-        columns = (Column("state", 4), Column("nr", 2), Column("step"), Column("took", 7, right=True))
+        columns = (
+            Column("state", 4),
+            Column("nr", 2),
+            Column("step", least=16),
+            Column("took", 8, right=True),
+            Column("usual", 8, drop=1),
+        )
         with Horizontal(id="body"):
             yield Rows(columns, id="steps", head=False, empty=f"reading run {clean_line(self.run_id)} ...")
             with Vertical(id="logs"):
