@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import re
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,20 @@ import pytest
 
 from tests.hosts.conftest import bench
 from tests.runs.command import vmlab
+from tests.support.vnc import lets_in
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.base.picture import decode
 from vmlab_tui.hosts.model import Display
-from vmlab_tui.hosts.xml import display_of
-from vmlab_tui.verbs.view import _far, _viewer
+from vmlab_tui.hosts.vnc import display_of
+from vmlab_tui.verbs.view import Viewer, _far, _viewer
 
 __all__ = ["bench"]
 SCRIPT = """\
 #!/bin/bash
 place=${1#vnc://}
 exec 3<>/dev/tcp/${place%:*}/${place#*:} && read -r -n 12 banner <&3
-echo "$1 $banner $(ps -o tty= -p $$)" >>"$0.saw"
+echo "$1 $banner $(ps -o tty= -p $$) ${#VNC_PASSWORD}" >>"$0.saw"
 """
 
 
@@ -42,17 +46,25 @@ async def test_the_viewer_reaches_the_display(
     dark = await vmlab(lab_store, "screenshot", spec.name)
     assert (dark.status, dark.err.splitlines()[0]) == (4, f"vmlab: VM {spec.name} is off")
     await bench.host.start(spec.uuid)
-    uri = (await vmlab(lab_store, "view", spec.name, "--json")).data["uri"]
+    told = (await vmlab(lab_store, "view", spec.name, "--json")).data
+    uri = told["uri"]
+    assert told["password"] is True
+    asked = subprocess.run(told["password_command"], capture_output=True, text=True, check=True).stdout
+    word = re.match(r"vnc://:(\w{8})@", asked)
+    assert word
+    assert lets_in(int(uri.rpartition(":")[2]), word[1])
     assert uri.startswith("vnc://127.0.0.1:59")
     shown = await vmlab(lab_store, "view", spec.uuid)
-    assert shown.out == f"{spec.name}: {uri}, by {viewer}\n"
+    first, second = shown.out.splitlines()
+    assert first == f"{spec.name}: {uri}, by {viewer}"
+    assert second.endswith(f"domdisplay --include-password {spec.uuid}")
     picture = tmp_path / "screen.png"
     saved = (await vmlab(lab_store, "screenshot", spec.name, picture, "--json")).data
     assert (saved["width"], saved["height"], saved["file"]) == (720, 400, str(picture))
     assert (decode(picture.read_bytes()).width, picture.stat().st_mode & 0o777) == (720, 0o600)
     saw = Path(f"{viewer}.saw")
     await bench.until(lambda: saw.exists() and saw.read_text(), 20)
-    assert saw.read_text() == f"{uri} RFB 003.008 ?\n"
+    assert saw.read_text() == f"{uri} RFB 003.008 ? 8\n"
     viewer.write_text("#!/bin/sh\nexit 3\n")
     failed = await vmlab(lab_store, "view", spec.name)
     assert failed.status == 4
@@ -67,21 +79,39 @@ def test_each_viewer_is_told_in_its_own_way(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("VMLAB_CONFIG", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DISPLAY", ":0")
-    display = Display("127.0.0.1", 5907)
-    assert _viewer("qemu:///system", "u-u", display) == []
-    for name, words in (
-        ("gvncviewer", ["127.0.0.1:7"]),
-        ("vncviewer", ["127.0.0.1::5907"]),
-        ("virt-viewer", ["--connect", "qemu:///system", "--", "u-u"]),
-        ("remote-viewer", ["vnc://127.0.0.1:5907"]),
+    uri, display, bare = "qemu:///system", Display("127.0.0.1", 5907, "secret12"), Display("127.0.0.1", 5907)
+    assert _viewer(uri, "u-u", display) is None
+    env = {"VNC_PASSWORD": "secret12"}
+    for name, viewer in (
+        ("gvncviewer", Viewer(("gvncviewer", "127.0.0.1:7"))),
+        ("xtigervncviewer", Viewer(("xtigervncviewer", "127.0.0.1::5907"), True, env)),
+        ("vncviewer", Viewer(("vncviewer", "127.0.0.1::5907"), False, env)),
+        (
+            "virt-viewer",
+            Viewer(("virt-viewer", "--attach", "--connect", uri, "--", "u-u"), True),
+        ),
     ):
         (tmp_path / name).touch(mode=0o755)
-        assert _viewer("qemu:///system", "u-u", display) == [name, *words]
+        assert _viewer(uri, "u-u", display) == viewer
+        assert "secret12" not in repr(viewer)
+    remote = tmp_path / "remote-viewer"
+    remote.write_text(f'#!/bin/sh\n/usr/bin/stat -c "%a $#" "$1" >{tmp_path}/saw; . "$1"; exit 7\n')
+    remote.chmod(0o755)
+    assert _viewer(uri, "u-u", bare) == Viewer(("remote-viewer", "vnc://127.0.0.1:5907"))
+    found = _viewer(uri, "u-u", display)
+    assert found and found.argv == ("remote-viewer",)
+    assert {"type=vnc", "host=127.0.0.1", "port=5907", "password=secret12", "delete-this-file=1"} < set(
+        found.file.splitlines()
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(LabError, match="exit status"):
+        found.start()
+    assert (tmp_path / "saw").read_text() == "600 1\n"
+    assert not list(tmp_path.glob("*.vv")), "what a viewer did not take is removed"
     monkeypatch.delenv("DISPLAY")
-    assert _viewer("qemu:///system", "u-u", display) == []
-    (tmp_path / "config.yaml").write_text("schema: 1\nviewer: xtigervncviewer -Shared\n")
-    assert _viewer("qemu:///system", "u-u", display) == ["xtigervncviewer", "-Shared", "127.0.0.1::5907"]
-    assert not shutil.which("xtigervncviewer")
+    assert _viewer(uri, "u-u", display) is None
+    (tmp_path / "config.yaml").write_text("schema: 1\nviewer: mine -Shared\n")
+    assert _viewer(uri, "u-u", bare) == Viewer(("mine", "-Shared", "vnc://127.0.0.1:5907"))
 
 
 def test_displays_are_read_from_the_xml() -> None:
@@ -90,7 +120,7 @@ def test_displays_are_read_from_the_xml() -> None:
 
     assert read("<graphics type='vnc' port='5901' listen='127.0.0.1'/>") == Display("127.0.0.1", 5901)
     assert read("<graphics type='vnc' port='5901' listen='::' passwd='x'/>") == Display(
-        "127.0.0.1", 5901, True
+        "127.0.0.1", 5901, "x"
     )
     assert read("<graphics type='vnc' port='5901' listen='fe80::1'/>") == Display("[fe80::1]", 5901)
     for none in ("", "<graphics type='vnc' port='-1'/>", "<graphics type='spice' port='5901'/>"):

@@ -78,15 +78,23 @@ def _judge(done: Done, check: bool) -> Done:
     return done
 
 
-def start_detached(argv: Argv, *, patience: float = 0.5) -> None:
+def start_detached(argv: Argv, *, patience: float = 0.5, env: Mapping[str, str] | None = None) -> None:
     """Start a program that goes on without us: a session of its own, no terminal, no output.
 
+    ``env`` is added to the environment.
     Raises ProgramError when it is not installed, or ends with an error within ``patience`` seconds.
     """
     words = _prepare(argv, bound=False)
     began = time.monotonic()
     null = subprocess.DEVNULL
-    process = subprocess.Popen(words, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    process = subprocess.Popen(
+        words,
+        stdin=null,
+        stdout=null,
+        stderr=null,
+        env={**os.environ, **env} if env else None,
+        start_new_session=True,
+    )
     status: int | None = 0
     with contextlib.suppress(subprocess.TimeoutExpired):
         status = process.wait(patience)

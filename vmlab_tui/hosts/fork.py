@@ -24,6 +24,7 @@ from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.proc import arun
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, VmSpec
+from vmlab_tui.hosts.vnc import new_password, set_password
 from vmlab_tui.hosts.xml import (
     MARK_NS,
     QEMU_NS,
@@ -123,7 +124,7 @@ async def define_fork(host: Host, origin: Origin, spec: VmSpec, *, timeout: floa
     snapshot wakes it. Raises UsageError as :func:`rewrite` does.
     """
     deadline = Deadline(timeout)
-    snapshot_xml, domain_xml = rewrite(origin.snapshot_xml, spec)
+    snapshot_xml, domain_xml = rewrite(origin.snapshot_xml, spec, password=new_password())
     await host.define_xml(domain_xml, spec.name, timeout=deadline.part(120))
     await host.redefine_snapshot(spec.uuid, snapshot_xml, timeout=deadline.part(60))
 
@@ -215,12 +216,13 @@ def _parts(snapshot_xml: str) -> tuple[ET.Element, list[ET.Element]]:
     return root, domains
 
 
-def rewrite(snapshot_xml: str, spec: VmSpec) -> tuple[str, str]:
-    """The snapshot's XML and its domain's for the new VM."""
+def rewrite(snapshot_xml: str, spec: VmSpec, *, password: str = "") -> tuple[str, str]:
+    """The snapshot's XML and its domain's for the new VM; ``password``: of its display."""
     root, domains = _parts(snapshot_xml)
     check_spec(replace(spec, network="isolated"))
     for domain in domains:
         _new_identity(domain, spec)
+        set_password(domain, password)
     parent = root.find("parent")
     if parent is not None:
         root.remove(parent)

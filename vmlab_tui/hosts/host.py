@@ -23,6 +23,7 @@ from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSp
 from vmlab_tui.hosts.starting import start_qemu
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
 from vmlab_tui.hosts.vitals import Vitals, read_vitals
+from vmlab_tui.hosts.vnc import new_password
 from vmlab_tui.hosts.xml import domain_xml, legal, parse, parse_domain, snapshot_xml
 
 T = TypeVar("T")
@@ -76,9 +77,12 @@ class Host(Connection):
         except NotFound:
             return None
 
-    async def domain_xml(self, uuid: str, *, inactive: bool = False, timeout: float = 15) -> str:
-        """Its XML as libvirt has it."""
+    async def domain_xml(
+        self, uuid: str, *, inactive: bool = False, secrets: bool = False, timeout: float = 15
+    ) -> str:
+        """Its XML as libvirt has it; ``secrets``: passwords too, not over a read-only connection."""
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
+        flags |= libvirt.VIR_DOMAIN_XML_SECURE if secrets else 0
         return await self._on("look at", uuid, lambda domain: str(domain.XMLDesc(flags)), timeout)
 
     async def generation(self, uuid: str, *, timeout: float = 15) -> str:
@@ -104,7 +108,7 @@ class Host(Connection):
 
     async def _xml(self, spec: VmSpec) -> str:
         facts = self._facts or await self.facts()
-        return domain_xml(spec, dac=facts.dac)
+        return domain_xml(spec, dac=facts.dac, password=new_password())
 
     async def define(self, spec: VmSpec, *, timeout: float = 120) -> None:
         """Define the VM, or define it anew (same uuid and name).

@@ -122,11 +122,11 @@ class Domain:
 
 @dataclass(frozen=True)
 class Display:
-    """Where a running VM's screen can be had by VNC, seen from its host."""
+    """Where a running VM's screen can be had by VNC, seen from its host. ``password``: empty for none."""
 
     host: str
     port: int
-    password: bool = False
+    password: str = field(default="", repr=False)
 
     @property
     def uri(self) -> str:

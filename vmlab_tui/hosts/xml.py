@@ -11,8 +11,7 @@ from xml.etree import ElementTree as ET
 
 from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.ids import is_name
-from vmlab_tui.base.text import clean_line
-from vmlab_tui.hosts.model import Accel, Display, Mark, VmSpec
+from vmlab_tui.hosts.model import Accel, Mark, VmSpec
 
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 MARK_NS = "urn:vmlab:mark:1"
@@ -150,9 +149,10 @@ def mark_element(mark: Mark) -> ET.Element:
     )
 
 
-def domain_xml(spec: VmSpec, *, dac: bool = True) -> str:
+def domain_xml(spec: VmSpec, *, dac: bool = True, password: str = "") -> str:
     """The XML of a VM. ``dac``: the host relabels files by owner, so images are told to stay as they are.
 
+    ``password``: of its display; only for libvirt's ears.
     Raises UsageError for a spec that cannot be one (see check_spec).
     """
     check_spec(spec)
@@ -180,7 +180,9 @@ def domain_xml(spec: VmSpec, *, dac: bool = True) -> str:
     rng = _add(devices, "rng", model="virtio")
     _add(rng, "backend", "/dev/urandom", model="random")
     _add(devices, "memballoon", model="virtio")
-    _add(devices, "graphics", type="vnc", port="-1", autoport="yes", listen="127.0.0.1")
+    graphics = _add(devices, "graphics", type="vnc", port="-1", autoport="yes", listen="127.0.0.1")
+    if password:
+        graphics.set("passwd", password)
     _add(_add(devices, "video"), "model", type="vga")
     if spec.network in ("isolated", "user"):
         commandline = ET.SubElement(root, f"{{{QEMU_NS}}}commandline")
@@ -228,17 +230,6 @@ def parse(xml: str) -> ET.Element:
         return ET.fromstring(xml)  # noqa: S314  # no DOCTYPE, so nothing to expand
     except ET.ParseError as error:
         raise LabError(f"unreadable XML: {error}") from error
-
-
-def display_of(xml: str) -> Display | None:
-    """The VNC display in a running domain's XML; None if it has none that listens on a port."""
-    for graphics in parse(xml).iterfind("devices/graphics[@type='vnc']"):
-        port = graphics.get("port", "")
-        if port.isdigit() and 0 < int(port) < 65536:
-            listen = graphics.get("listen") or "127.0.0.1"
-            host = "127.0.0.1" if listen in ("0.0.0.0", "::") else clean_line(listen, 80)  # noqa: S104
-            return Display(f"[{host}]" if ":" in host else host, int(port), "passwd" in graphics.attrib)
-    return None
 
 
 _UNITS = {"b": 1, "bytes": 1, "kb": 1000, "k": 1024, "kib": 1024, "mb": 1000**2, "m": 1024**2, "mib": 1024**2}

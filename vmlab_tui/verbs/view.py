@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -33,8 +37,9 @@ The viewer is the one that config.yaml names under viewer:, else remote-viewer, 
 vncviewer, whichever is installed; it goes on by itself. Without one, or without a screen to start it
 on, the display's address is printed and how to reach it. With --json nothing is started.
 
-The display listens on 127.0.0.1 of the VM's host and has no password of its own: everybody who
-has an account on that machine can reach it."""
+The display listens on 127.0.0.1 of the VM's host, with a random password that libvirt keeps. The
+viewer gets it: virt-viewer by libvirt's own connection, remote-viewer in a file that it removes,
+TigerVNC in its environment. Others ask for it; it is never printed, but the command that tells it is."""
     examples = (
         ("vmlab view last", "the newest run's VM"),
         ("vmlab view web-7f3a --json", "its address, for a program"),
@@ -47,26 +52,27 @@ has an account on that machine can reach it."""
         return power not in ("off", "crashed")
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
-        from vmlab_tui.hosts.xml import display_of
+        from vmlab_tui.hosts.vnc import display_of
 
-        async with ctx.host(readonly=True) as host:
+        async with ctx.host() as host:  # read-only, libvirt tells no passwords
             vm = await one_vm(ctx, host, args)
             refuse_absent(vm)
             if not self.applies(vm.power):
                 raise LabError(
                     f"VM {label(vm)} is {vm.power}", hint=f"vmlab start {label(vm)}   # then once more"
                 )
-            display = display_of(await host.domain_xml(vm.uuid))
+            display = display_of(await host.domain_xml(vm.uuid, secrets=True))
         if display is None:
             raise LabError(
                 f"VM {label(vm)} has no VNC display on a port", hint=f"its console: vmlab console {label(vm)}"
             )
         far = _far(ctx.lab.uri)
-        argv = [] if far or ctx.wants_data else await blocking(lambda: _viewer(ctx.lab.uri, vm.uuid, display))
-        if argv:
-            from vmlab_tui.base.proc import start_detached
-
-            await blocking(lambda: start_detached(argv))
+        tells = ["virsh", "-c", ctx.lab.uri, "domdisplay", "--include-password", vm.uuid]
+        viewer = None
+        if not far and not ctx.wants_data:
+            viewer = await blocking(lambda: _viewer(ctx.lab.uri, vm.uuid, display))
+        if viewer:
+            await blocking(viewer.start)
         data: JsonValue = {
             "schema": 1,
             "verb": "view",
@@ -74,16 +80,49 @@ has an account on that machine can reach it."""
             "uuid": vm.uuid,
             "uri": display.uri,
             "host": far or None,
-            "password": display.password,
+            "password": bool(display.password),
+            "password_command": list[JsonValue](tells) if display.password else None,
         }
-        lines = [f"{label(vm)}: {display.uri}" + (f", by {clean_line(argv[0])}" if argv else "")]
-        if not argv:
+        by = f", by {clean_line(viewer.argv[0])}" if viewer else ""
+        lines = [f"{label(vm)}: {display.uri}{by}"]
+        if not viewer:
             lines += _ways(far, display.host, display.port)
+        if display.password and not (viewer and viewer.knows):
+            lines.append(f"  it asks for a password; this tells it: {clean_line(shlex.join(tells))}")
         return Outcome(data, tuple(lines))
 
 
-def _viewer(uri: str, uuid: str, display: Display) -> list[str]:
-    """The command that shows the display; empty when there is none, or no screen that it could show it on.
+@dataclass(frozen=True)
+class Viewer:
+    """A command that shows a display. ``knows``: it is given the password and asks for none.
+
+    ``env`` is added to its environment; ``file``: what is to stand in a file whose name is its last argument.
+    """
+
+    argv: tuple[str, ...]
+    knows: bool = False
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    file: str = field(default="", repr=False)
+
+    def start(self) -> None:
+        """Start it, to go on by itself. Raises LabError."""
+        from vmlab_tui.base.proc import start_detached
+
+        if not self.file:
+            start_detached(self.argv, env=self.env)
+            return
+        handle, name = tempfile.mkstemp(".vv", "vmlab-view-")  # 0600; the viewer removes it once it is read
+        with os.fdopen(handle, "w") as file:
+            file.write(self.file)
+        try:
+            start_detached((*self.argv, name))
+        except LabError:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _viewer(uri: str, uuid: str, display: Display) -> Viewer | None:
+    """The command that shows the display; None when there is none, or no screen that it could show it on.
 
     Raises SpecErrors for settings that cannot be read.
     """
@@ -92,16 +131,30 @@ def _viewer(uri: str, uuid: str, display: Display) -> list[str]:
     words = list(load_settings().viewer or ())
     if not words and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         words = [name for name in VIEWERS if shutil.which(name)][:1]
+    # TigerVNC reads it there, another one asks; only this user and root can see it
+    env = {"VNC_PASSWORD": display.password} if display.password else None
     match Path(words[0]).name if words else "":
         case "":
-            return []
+            return None
         case "virt-viewer":
-            return [*words, "--connect", uri, "--", uuid]
+            # libvirt opens the display for it, past the password
+            return Viewer((*words, "--attach", "--connect", uri, "--", uuid), knows=True)
+        case "remote-viewer" if display.password:
+            return Viewer(tuple(words), knows=True, file=_connection_file(display))
         case "gvncviewer":
-            return [*words, f"{display.host}:{display.port - 5900}"]
+            return Viewer((*words, f"{display.host}:{display.port - 5900}"))
         case name if name.endswith("vncviewer"):
-            return [*words, f"{display.host}::{display.port}"]
-    return [*words, display.uri]
+            real = Path(shutil.which(words[0]) or name).resolve().name  # vncviewer is what was installed last
+            return Viewer((*words, f"{display.host}::{display.port}"), "tiger" in real, env)
+    return Viewer((*words, display.uri), False, env)
+
+
+def _connection_file(display: Display) -> str:
+    """What remote-viewer(1) reads from a file; it removes that when it has."""
+    return (
+        f"[virt-viewer]\ntype=vnc\nhost={display.host}\nport={display.port}\n"
+        f"password={display.password}\ndelete-this-file=1\n"
+    )
 
 
 def _far(uri: str) -> str:
