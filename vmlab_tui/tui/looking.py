@@ -153,7 +153,7 @@ class Looker:
         run = self._subject.run
         seconds = after_boot(run.plan, run.state, frame) if run else None
         told = frame.taken.astimezone().strftime("%H:%M:%S")
-        told += f", {seconds:.1f} s after the start" if seconds is not None else ""
+        told += f", {seconds:.1f} s into it" if seconds is not None else ""
         self._sign = sign
         await self._show(Seen(self._subject.label, picture, None, 0.0, number, len(self._frames), told))
 

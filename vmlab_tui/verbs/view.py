@@ -81,7 +81,7 @@ TigerVNC in its environment. Others ask for it; it is never printed, but the com
             "uri": display.uri,
             "host": far or None,
             "password": bool(display.password),
-            "password_command": list[JsonValue](tells) if display.password else None,
+            "password_command": [*tells] if display.password else None,
         }
         by = f", by {clean_line(viewer.argv[0])}" if viewer else ""
         lines = [f"{label(vm)}: {display.uri}{by}"]

@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Center
@@ -162,8 +163,8 @@ class DisplayScreen(Screen[None]):
             late = age > _LATE
             parts.append(f"{age:.0f} s old" if late else "live")
         told = "   ".join(parts)
-        room = max(10, self.size.width - 2)
-        text = fit(f"{name}   {told}", room).rstrip()
+        room = max(24, self.size.width - 2 - cell_len(told) - 3)  # rather cut the name
+        text = f"{fit(name, room, middle=True).rstrip()}   {told}".rstrip()
         content = Content(text)
         if late:
             content = content.stylize("$text-warning", max(0, len(text) - len(parts[-1])), len(text))
