@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
+import select
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -148,6 +153,44 @@ def test_only_terminals_that_say_so_are_asked_for_pixels() -> None:
     assert graphics.pixel_widget() is None
 
 
+_ASK = "from vmlab_tui.tui import graphics as g; g.prepare(); print('got', g.pixel_widget(), flush=True)"
+
+
+@pytest.mark.parametrize(
+    ("features", "kitty", "size", "found"),
+    [
+        (b"62;4", False, (24, 80), b"widget.sixel.Image"),
+        (b"62", True, (24, 80), b"TGPImage"),
+        (b"62", False, (24, 80), b"None"),
+        (b"62", True, (0, 0), b"None"),
+    ],
+)
+def test_a_terminal_that_is_asked_says_how_it_draws(
+    features: bytes, kitty: bool, size: tuple[int, int], found: bytes
+) -> None:
+    """Another process on a terminal that answers as kitty and others do."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", _ASK], {**os.environ, "TERM": "xterm-kitty"})
+    termios.tcsetwinsize(terminal, size)
+    said, answered = b"", 0
+    try:
+        while b"got" not in said and select.select([terminal], [], [], 20)[0]:
+            said += os.read(terminal, 4096)
+            asked = said.count(b"\x1b[c") + 2 * (b"\x1b_G" in said)
+            if asked & 1 > answered & 1:
+                os.write(terminal, b"\x1b[?" + features + b"c")
+            if asked & 2 > answered & 2 and kitty:
+                os.write(terminal, b"\x1b_Gi=1;OK\x1b\\")
+            answered |= asked
+        said += os.read(terminal, 4096) if b"\n" not in said.partition(b"got")[2] else b""
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    assert found in said.partition(b"got")[2], said
+
+
+@pytest.mark.filterwarnings("ignore:Image.Image.getdata:DeprecationWarning")
 async def test_pixels_go_to_the_widget_that_draws_them(
     lab_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,8 @@ def prepare() -> None:
         from textual_image.widget import Image, SixelImage, TGPImage
     except ImportError:
         return
+    except Exception:
+        return  # what it asks at import fails in odd terminals (without a size, for one): half blocks then
     if issubclass(Image, SixelImage):
         _widget = SixelImage
     elif getattr(Image, "_Renderable", None) is TGPImage._Renderable:
