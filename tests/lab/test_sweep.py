@@ -156,6 +156,17 @@ def test_emptying_goes_on_after_a_kill_and_gives_the_ports_up(zoo: Zoo) -> None:
     assert keys(vmlab("clean", "--yes"), "results") == {f"ports:{dead}"}
 
 
+def test_a_takeover_that_was_cut_off_is_made_again(zoo: Zoo) -> None:  # noqa: F811
+    name = f"zoo-foreign-{os.getpid()}"
+    ident = zoo.define(name, [blank(zoo.outside / "foreign.qcow2")])
+    killed("adopt.directory", "adopt", name, "--yes")
+    assert list((zoo.store.vms / ident).iterdir()) == []
+    assert vmlab("clean")["items"] == []
+    vmlab("adopt", name, "--for", "0s", "--yes")
+    assert keys(vmlab("clean", "--yes"), "results", state="done") == {f"vm:{ident}"}
+    assert not (zoo.outside / "foreign.qcow2").exists()
+
+
 def test_an_overlay_made_between_scan_and_removal_keeps_its_base(zoo: Zoo) -> None:  # noqa: F811
     """Stopped just after the last look: whatever stands on the base by then, stands afterwards."""
     dead = zoo.vm("dead", "never-was")

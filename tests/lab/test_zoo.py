@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -515,6 +516,100 @@ def test_delete_takes_what_stands_on_each_other_and_names_what_stays(zoo: Zoo) -
     assert [(one["uuid"], one["ok"]) for one in some] == [(lower, False), (alone, True)]
     vmlab("delete", lower, upper, "--yes")
     assert not list(zoo.store.vms.iterdir())
+
+
+def test_an_adopted_file_is_kept_extended_and_not_taken_twice(zoo: Zoo) -> None:
+    disk = blank(zoo.outside / "mine.qcow2")
+    vmlab("adopt", str(disk), "--for", "0s", "--yes")
+    (ident,) = keys(vmlab("clean"), "items")
+    assert "taken over already" in refused("adopt", str(disk), "--yes")
+    assert vmlab("keep", "adopted:mine.qcow2")["adopted"] != []
+    assert vmlab("clean")["items"] == []
+    vmlab("extend", str(disk), "--for", "1h")
+    assert vmlab("clean")["items"] == []
+    vmlab("extend", ident, "--for", "0s")
+    assert keys(vmlab("clean"), "items") == {ident}
+    blank(zoo.outside / "other.qcow2").replace(disk)  # another one of that name was never taken over
+    assert vmlab("clean")["items"] == []
+    vmlab("adopt", str(disk), "--for", "0s", "--yes")
+    assert len(keys(vmlab("clean", "--yes"), "results", state="done") - {ident}) == 1
+    assert not disk.exists()
+
+
+def test_keep_and_extend_say_how_long_a_vm_stays(zoo: Zoo) -> None:
+    dead = zoo.vm("dead", "never-was")
+    assert keys(vmlab("clean"), "items") == {f"vm:{dead}"}
+    vmlab("keep", dead)
+    assert vmlab("clean")["items"] == []
+    told = vmlab("clean", "--explain", f"vm:{dead}")
+    assert told["why"] == "its lease keeps it for good"
+    vmlab("extend", dead, "--for", "0s")
+    assert keys(vmlab("clean"), "items") == {f"vm:{dead}"}
+
+
+def test_only_what_has_been_garbage_for_so_long(zoo: Zoo) -> None:
+    """``since`` of a former build is when its file was last written."""
+    old, young = zoo.former("old"), zoo.former("young")
+    since = time.time() - 3 * 86400
+    os.utime(young, (since, since))
+    assert keys(vmlab("clean", "--older-than", "7d"), "items") == {"file:old.qcow2"}
+    assert keys(vmlab("clean", "--older-than", "2d"), "items") == {"file:old.qcow2", "file:young.qcow2"}
+    vmlab("clean", "--older-than", "7d", "--yes")
+    assert young.exists() and not old.exists()
+
+
+def test_the_trash_is_emptied_by_age_by_size_and_by_the_settings(zoo: Zoo) -> None:
+    def trashed() -> set[str]:
+        entries = vmlab("trash", "list")["entries"]
+        assert isinstance(entries, list)
+        return {entry["name"].partition(".")[0] for entry in entries}
+
+    def aged(name: str, days: float) -> None:
+        for note in zoo.store.trash.glob("[!.]*/entry.json"):
+            data = json.loads(note.read_text())
+            if data["name"].startswith(name):
+                when = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() - 86400 * days))
+                note.write_text(json.dumps({**data, "when": when}))
+
+    for name in ("a", "b", "c", "d"):  # the oldest first
+        zoo.former(name)
+        vmlab("rm", f"{name}.qcow2", "--yes")
+    aged("a", 9)
+    aged("b", 2)
+    vmlab("trash", "empty", "--older-than", "30d", "--yes")
+    assert trashed() == {"a", "b", "c", "d"}
+    vmlab("trash", "empty", "--due", "--yes")  # a week by default
+    assert trashed() == {"b", "c", "d"}
+    vmlab("trash", "empty", "--older-than", "1d", "--yes")
+    assert trashed() == {"c", "d"}
+    entries = vmlab("trash", "list")["entries"]
+    assert isinstance(entries, list)
+    newest = next(entry["size"] for entry in entries if entry["name"] == "d.qcow2")
+    vmlab("trash", "empty", "--over", str(newest), "--yes")
+    assert trashed() == {"d"}
+    _limit("  items: 1000", "  trash_size: 1KiB\n  items: 1000")
+    vmlab("trash", "empty", "--due", "--yes")
+    assert trashed() == set()
+
+
+def test_what_lies_on_another_file_system_stays_there_in_the_trash(zoo: Zoo) -> None:
+    place = zoo.outside / "elsewhere"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "vmlab-test", place], check=True)
+    try:
+        gone, back = blank(place / "gone.qcow2"), blank(place / "back.qcow2")
+        before = state_of([place])
+        vmlab("adopt", str(gone), str(back), "--for", "0s", "--yes")
+        assert len(keys(vmlab("clean", "--yes"), "results", state="done")) == 2
+        assert {path.name[:13] for path in place.iterdir()} == {".vmlab-trash-"}
+        vmlab("undo")
+        assert state_of([place]) == before
+        vmlab("clean", "--yes")
+        vmlab("undo", "back.qcow2")
+        vmlab("trash", "empty", "--yes")
+        assert [path.name for path in place.iterdir()] == ["back.qcow2"]
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_a_watched_folder_that_is_not_there_keeps_everything(zoo: Zoo) -> None:

@@ -14,8 +14,9 @@ from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.ids import new_uuid
 from vmlab_tui.base.paths import Store, fsync_dir, write_durably
 from vmlab_tui.base.text import clean_line
+from vmlab_tui.lab.census import names
 from vmlab_tui.lab.graph import Key
-from vmlab_tui.lab.leases import Lease, after, now, whoami, write_lease
+from vmlab_tui.lab.leases import FILE, Lease, after, now, whoami, write_lease
 from vmlab_tui.lab.parts import ADOPTED, Adopted, list_adopted
 from vmlab_tui.lab.reach import World
 from vmlab_tui.lab.sizes import comes_back
@@ -45,6 +46,7 @@ def find(world: World, store: Store, refs: Iterable[str]) -> list[Takeover]:
     UsageError for what means nothing, Refused for what is ours or another lab's.
     """
     found: dict[str, Takeover] = {}
+    already: list[str] = []
     loose: dict[str, None] = {}
     for ref in refs:
         if "/" in ref:
@@ -63,15 +65,24 @@ def find(world: World, store: Store, refs: Iterable[str]) -> list[Takeover]:
             if thing.ours:
                 if thing.name == ref or thing.key[1] == ref:
                     raise Refused(f"VM {clean_line(thing.name, 80)} is ours already")
+                already.append(f"VM {clean_line(thing.name, 80)}")
                 continue
-            if thing.root:
+            if thing.root and not _begun(store.vm(thing.key[1])):
                 raise Refused(f"VM {clean_line(thing.name, 80)} cannot be taken over: {thing.root}")
             found[thing.key[1]] = _vm(world, store, thing.key)
     taken = {path for one in found.values() for path in one.files}
-    known = {path for one in list_adopted(store)[0] for path in one.files}
+    known = {path: one for one in list_adopted(store)[0] if _same(one) for path in one.files}
     for path in loose:
-        if path not in taken and path not in known:
+        if path in known:
+            already.append(f"{path} (adopted:{clean_line(known[path].name, 80)})")
+        elif path not in taken:
             found[path] = _file(world, store, path)
+    if not found and already:
+        more = f" and {len(already) - 5} more" if len(already) > 5 else ""
+        raise Refused(
+            f"taken over already: {clean_line(', '.join(already[:5]), 400)}{more}",
+            hint="vmlab extend gives it another time, vmlab rm takes it away",
+        )
     if not found:
         raise UsageError("nothing is there that could be taken over")
     return list(found.values())
@@ -90,6 +101,53 @@ def places(world: World, refs: Iterable[str]) -> frozenset[Path]:
                 disks = (edge.used[1] for edge in world.uses.get(key, ()) if edge.used[0] == "disk")
                 found |= {Path(disk).parent for disk in disks}
     return frozenset(found)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether this is all that is left of a takeover that was cut off: a directory without a lease."""
+    try:
+        return all(name.startswith(f".{FILE}.") for name in names(folder)) and folder.is_dir()
+    except OSError:
+        return False
+
+
+def _same(one: Adopted) -> bool:
+    """Whether its files are still those that were taken over."""
+    try:
+        facts = [os.lstat(path) for path in one.files]
+    except OSError:
+        return False
+    return [(fact.st_dev, fact.st_ino) for fact in facts] == list(one.inodes)
+
+
+def registered(store: Store, ref: str) -> Adopted:
+    """What was adopted without a domain, by id, name or file, ``adopted:`` before it or not.
+
+    Raises UsageError where that is none or several.
+    """
+    word = ref.removeprefix(f"{ADOPTED}:")
+    path = str(Path(word).absolute()) if "/" in word else word
+    found = [one for one in list_adopted(store)[0] if word in (one.id, one.name) or path in one.files]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"nothing adopted is called '{clean_line(ref, 80)}'", hint="vmlab adopt takes files over"
+        )
+    idents = ", ".join(f"{ADOPTED}:{one.id}" for one in found[:5])
+    raise UsageError(f"{len(found)} adopted things are called '{clean_line(ref, 80)}'", hint=idents)
+
+
+def renew(store: Store, one: Adopted, seconds: float | None) -> str | None:
+    """Keep it for ``seconds`` from now on, or for good; returns until when."""
+    until = None if seconds is None else after(seconds)
+    _register(store, one.model_copy(update={"expires": until}))
+    return until
+
+
+def _register(store: Store, one: Adopted) -> None:
+    text = one.model_dump_json(by_alias=True, indent=1) + "\n"
+    write_durably(store.root / ADOPTED / f"{one.id}.json", text)
 
 
 def _paths(ref: str) -> list[str]:
@@ -157,6 +215,8 @@ def take(store: Store, one: Takeover, seconds: float | None, *, uid: int, gid: i
     if one.uuid:
         folder = store.vm(one.uuid)
         folder.mkdir(mode=0o700, exist_ok=True)
+        for left in folder.glob(f".{FILE}.*"):  # a crash while it was written
+            left.unlink()
         if os.geteuid() == 0:
             os.chown(folder, uid, gid)
         fsync_dir(store.vms)
@@ -196,5 +256,8 @@ def take(store: Store, one: Takeover, seconds: float | None, *, uid: int, gid: i
         files=one.files,
         inodes=tuple(inodes),
     )
-    write_durably(register / f"{ident}.json", entry.model_dump_json(by_alias=True, indent=1) + "\n")
+    stale = [old for old in list_adopted(store)[0] if set(old.files) <= set(one.files)]
+    _register(store, entry)
+    for old in stale:  # of files that were replaced meanwhile
+        (register / f"{old.id}.json").unlink()
     return ident

@@ -139,7 +139,7 @@ def _unleased(
     graph.add(
         Thing(
             key,
-            folder.name,
+            domain.name if domain else folder.name,
             "empty-dir" if claimed else "",
             "the directory is empty, and no domain has this uuid" if claimed else "",
             "" if claimed else f"nobody knows whose it is: {problem}",

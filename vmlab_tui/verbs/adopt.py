@@ -85,7 +85,7 @@ THING is a VM's name, a pattern of names in quotes, a file, a pattern of files, 
             (
                 *_lines(found),
                 f"taken over for {span(seconds)}",
-                "  vmlab rm takes it away; vmlab keep and extend say how long a VM stays",
+                "  vmlab rm takes it away; vmlab keep and extend say how long it stays",
             ),
         )
 
