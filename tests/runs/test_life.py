@@ -100,6 +100,7 @@ async def test_a_failing_step_keeps_the_vm_for_a_look(lab_store: Store, profile:
     )
     said = await vmlab(lab_store, "run", path)
     assert said.status == 1
+    assert "start: cold: boots from the image; step 10 'broken': no VM of an earlier run" in said.err
     shown = said.out + said.err
     assert "broken" in shown
     assert "exited with 7" in shown
