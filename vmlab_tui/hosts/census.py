@@ -45,6 +45,8 @@ class Naming:
     saved: bool = False
     stamp: str = ""
     problem: str = ""
+    contents: tuple[tuple[str, str], ...] = ()
+    """Of ``files``, the disks and memory of snapshots, without which they cannot be gone back to."""
     volumes: bool = False
     """Whether it names volumes of pools."""
 
@@ -276,6 +278,7 @@ def _read_once(
             texts = tuple(_texts(domain, has, active=active, persistent=persistent))
         saved = any(how == "its saved memory" for _, how in texts)
         files: dict[tuple[str, str], None] = {}
+        contents: dict[tuple[str, str], None] = {}
         raw: set[str] = set()
         volumes = False
         mark = None
@@ -283,6 +286,7 @@ def _read_once(
             seen = _seen(text)
             files |= dict.fromkeys((path, how) for path in seen.files)
             files |= dict.fromkeys((path, how) for path in _volumes(connection, seen.volumes))
+            contents |= dict.fromkeys((path, how) for path in seen.contents)
             raw |= seen.raw
             volumes = volumes or bool(seen.volumes)
             mark = mark or seen.mark
@@ -304,6 +308,7 @@ def _read_once(
         frozenset(raw),
         saved,
         stamp,
+        contents=tuple(contents),
         volumes=volumes,
     )
     return found, texts
@@ -360,6 +365,7 @@ class _Seen:
     raw: frozenset[str]
     volumes: tuple[tuple[str, str], ...]
     mark: Mark | None
+    contents: tuple[str, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -372,4 +378,15 @@ def _seen(text: str) -> _Seen:
         frozenset(_raw(root)),
         tuple((pool, volume) for pool, volume in sources if pool and volume),
         parse_domain(text).mark if root.tag == "domain" else None,
+        tuple(_contents(root)) if root.tag == "domainsnapshot" else (),
     )
+
+
+def _contents(snapshot: ET.Element) -> Iterator[str]:
+    """The files that its disks and its memory are in, as it was; not what it goes on in from there."""
+    if (memory := snapshot.find("memory")) is not None and memory.get("file"):
+        yield memory.get("file") or ""
+    for disk in snapshot.iterfind("domain/devices/disk"):
+        source = disk.find("source")
+        if disk.get("device", "disk") == "disk" and source is not None and source.get("file"):
+            yield source.get("file") or ""

@@ -240,6 +240,8 @@ def _files(root: ET.Element) -> Iterator[str]:
     for element in root.iter():
         if element.tag in ("source", "log"):
             yield element.get("file") or element.get("dev") or ""
+        elif element.tag == "memory":  # of a snapshot, outside of its disks
+            yield element.get("file") or ""
         elif element.tag in ("nvram", "kernel", "initrd", "dtb", "loader"):
             yield element.text or ""
             yield element.get("template") or ""
