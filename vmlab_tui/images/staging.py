@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -56,10 +58,15 @@ def is_owned(folder: Path) -> bool:
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """Mount points at or below ``folder`` that this process sees."""
+    """Mount points at or below ``folder`` that this process sees, in the order in which they were mounted."""
     base = str(folder.resolve())
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if point == base or point.startswith(base + "/")]
+    # the kernel writes blanks, tabs, newlines and backslashes as three octal digits
+    points = [
+        re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), line.split()[4])
+        for line in Path("/proc/self/mountinfo").read_bytes().splitlines()
+    ]
+    found = map(os.fsdecode, points)
+    return [point for point in found if point == base or point.startswith(base + "/")]
 
 
 def _remove(folder: Path) -> None:
