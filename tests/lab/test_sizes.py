@@ -13,7 +13,7 @@ import pytest
 
 from vmlab_tui.hosts.fork import copy_disk
 from vmlab_tui.hosts.host import Host
-from vmlab_tui.lab.sizes import comes_back, shared_bytes
+from vmlab_tui.lab.sizes import comes_back, shared_extents, together, weigh
 
 MIB = 1 << 20
 
@@ -33,6 +33,9 @@ def test_holes_and_further_names_are_not_counted(tmp_path: Path) -> None:
     os.link(full, other)
     assert comes_back(facts(full)) == 0, "it has another name"
     assert comes_back(facts(full, other)) == MIB, "both names go"
+    ((of_full,), (of_other,)) = (weigh(facts(path))[1] for path in (full, other))
+    assert together([of_full, of_other]) == MIB, "the last of two names takes the blocks along"
+    assert together([of_full]) == together([of_full], [of_other]) == 0
     (tmp_path / "link").symlink_to(full)
     assert comes_back(facts(tmp_path / "link")) == 0
 
@@ -65,10 +68,20 @@ def test_blocks_shared_with_a_copy_are_not_counted(sharing: Path) -> None:
     with two.open("ab") as file:
         file.write(os.urandom(MIB))
     os.sync()
-    assert shared_bytes(str(one)) == 4 * MIB
+    assert sum(length for _, length in shared_extents(str(one))) == 4 * MIB
     assert comes_back(facts(one)) < MIB
     told = comes_back(facts(two))
     assert MIB <= told < 2 * MIB
+    three = sharing / "three"
+    subprocess.run(["cp", "--reflink=always", one, three], check=True)
+    os.sync()
+    shares = [weigh(facts(path))[1] for path in (one, two, three)]
+    assert together([*shares[0], *shares[1]], shares[2]) == 0, "the third has them too"
+    assert together([*shares[0], *shares[1], *shares[2]]) == 4 * MIB
+    assert together(shares[0]) == 0, "whoever has them besides is not known"
+    assert 5 * MIB <= comes_back(facts(one, two, three)) < 6 * MIB, "the blocks count once"
+    three.unlink()
+    os.sync()
     before = free(sharing)
     two.unlink()
     for _ in range(100):
@@ -86,7 +99,7 @@ async def test_a_disk_is_copied_without_its_blocks(sharing: Path) -> None:
     await copy_disk(Host("test:///default"), None, one, two)
     assert two.read_bytes() == one.read_bytes()
     os.sync()
-    assert shared_bytes(str(two)) == 4 * MIB
+    assert sum(length for _, length in shared_extents(str(two))) == 4 * MIB
     assert before - free(sharing) < MIB
 
 

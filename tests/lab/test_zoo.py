@@ -442,8 +442,9 @@ def test_what_stands_beside_an_adopted_file_keeps_it_where_nobody_watches(zoo: Z
     overlay(place / "on-late.qcow2", late)
     entries = vmlab("trash", "list")["entries"]
     assert isinstance(entries, list)
-    entry = next(one["entry"] for one in entries if one["name"] == "late.qcow2")
-    assert keys(vmlab("trash", "empty", entry, "--yes"), "skipped") == {f"trash:{entry}"}
+    assert "late.qcow2" in {one["name"] for one in entries}
+    vmlab("trash", "empty", "--yes")
+    assert late.exists(), "in use where it was, it came back"
 
 
 def test_what_another_needs_or_holds_is_not_adopted(zoo: Zoo) -> None:

@@ -195,10 +195,11 @@ class Zoo:
                 f"<metadata><m:mark xmlns:m='{_MARK}' version='0' run='{mark}' store='{self.store.root}'/>"
                 "</metadata>"
             )
+        features = "<features><acpi/></features>" if "<nvram>" in head else ""
         return (
             f"<domain type='qemu'><name>{name}</name><uuid>{ident}</uuid>{meta}<memory>32768</memory>"
-            f"<vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type>{head}</os><devices>{drives}"
-            "<controller type='usb' model='none'/></devices></domain>"
+            f"<vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type>{head}</os>{features}"
+            f"<devices>{drives}<controller type='usb' model='none'/></devices></domain>"
         )
 
     def process(self, *words: str | Path) -> None:

@@ -10,7 +10,6 @@ from vmlab_tui.lab.census import Graph
 from vmlab_tui.lab.claims import ago
 from vmlab_tui.lab.parts import stamp_of
 from vmlab_tui.lab.reach import Thing
-from vmlab_tui.lab.sizes import comes_back
 
 PREFIX, NOTE = "diagnosis-", "diagnosis.json"
 """The beginning of a bundle's name, and what tells that it is one and complete."""
@@ -52,7 +51,6 @@ def add_bundles(
                 ours=True,
                 since=made[name],
                 paths=(str(place),),
-                frees=comes_back(those),
                 stamp=stamp_of(place, place / NOTE),
                 run=run,
             ),

@@ -18,8 +18,8 @@ from vmlab_tui.hosts.census import Naming
 from vmlab_tui.lab.graph import Key
 from vmlab_tui.lab.holders import Ident, Word, ask_kernel, who_holds
 from vmlab_tui.lab.naming import Headers
-from vmlab_tui.lab.reach import Blind, Edge, Thing, World
-from vmlab_tui.lab.sizes import comes_back
+from vmlab_tui.lab.reach import Blind, Edge, Thing, World, bytes_of
+from vmlab_tui.lab.sizes import together, weigh
 
 MAX_FILES = 200_000
 """Files looked at in one watched folder; beyond them it counts as not searched."""
@@ -55,6 +55,8 @@ class Graph:
         self.searched: list[str] = []
         self._edges: dict[Edge, None] = {}
         self._blinds: list[tuple[str, str, frozenset[Key] | None, Key | None]] = []
+        self._closed: list[tuple[str, str]] = []
+        self._ways: dict[str, bool] = {}
         self._headers = headers
         self._root = os.path.realpath(store.root)
         self._folders: dict[str, Key] = {}
@@ -93,6 +95,8 @@ class Graph:
         plain: Iterable[str] = (),
     ) -> None:
         """A thing of ours with its files; what lies below ``folders`` is it as well, existing or not."""
+        alone, shares = weigh(files or {})
+        thing = replace(thing, frees=alone + together(shares), shares=shares)
         part = self.parts[thing.key] = Part(thing, dict(files or {}), frozenset(plain))
         for folder in folders:
             self._folders[self.real(str(folder))] = thing.key
@@ -112,21 +116,37 @@ class Graph:
         """Something could not be searched; it might use ``hides``, or anything (``but`` itself)."""
         self._blinds.append((clean_line(what, 200), clean_line(why, 300), hides, but))
 
-    def closed(self, what: str, why: str) -> None:
-        """Something of another user's could not be searched: it matters unless the store is closed to it."""
+    def closed(self, what: str, why: str, *, outside: bool = True) -> None:
+        """Something of another user's could not be searched: it matters for what others can get at.
+
+        That is everything unless the store is closed to others; then, with ``outside``, what lies outside it.
+        """
         if self.private:
             self.searched.append(
                 f"not {clean_line(what, 200)} ({clean_line(why, 100)}): it is another user's, "
                 "and the store is closed to others"
             )
+            if outside:
+                self._closed.append((clean_line(what, 200), clean_line(why, 300)))
         else:
             self.blind(what, why)
 
+    def _open_to_others(self, path: str) -> bool:
+        """Whether others than root and ourselves may get at a path: no folder above it keeps them out."""
+        if path.startswith(f"{self._root}/"):
+            return not self.private
+        head = os.path.dirname(self.real(path))  # noqa: PTH120
+        if head not in self._ways:
+            facts = _stat(head)
+            shut = facts is not None and facts.st_uid == os.geteuid() and not facts.st_mode & 0o077
+            self._ways[head] = not shut and (head == "/" or self._open_to_others(head))
+        return self._ways[head]
+
     # -- edges -----------------------------------------------------------------------------------
 
-    def edge(self, user: Key, used: Key, how: str) -> None:
+    def edge(self, user: Key, used: Key, how: str, *, gone: bool = False) -> None:
         if user != used:
-            self._edges[Edge(user, used, clean_line(how, 300))] = None
+            self._edges[Edge(user, used, clean_line(how, 300), gone)] = None
 
     def need(self, user: Key, path: str, how: str) -> None:
         """``user`` names the file ``path``, which need not exist."""
@@ -148,12 +168,13 @@ class Graph:
                 # a relative name in its header is read from where it was opened
                 for key in owners:
                     self._queue.append((path, facts, key))
-        if not owners:
+        gone = not owners
+        if gone:
             owners |= {
                 key: None for place, key in self.came_from if real == place or real.startswith(f"{place}/")
             }
         for key in owners or {("disk", real): None}:
-            self.edge(user, key, how)
+            self.edge(user, key, how, gone=gone and bool(owners))
 
     def foreign_file(self, path: str, facts: os.stat_result) -> None:
         """A file in a watched folder: of interest if it names others."""
@@ -187,6 +208,10 @@ class Graph:
         if facts is not None:
             found |= self._idents.get((facts.st_dev, facts.st_ino), {})
         return tuple(found)
+
+    def users_of(self, key: Key) -> list[Key]:
+        """Who is known so far to need it."""
+        return [edge.user for edge in self._edges if edge.used == key and edge.user in self.parts]
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -230,7 +255,9 @@ class Graph:
         for key, why in roots.items():
             self.root(key, why)
         if holders.hidden:
-            self.closed(f"the open files of {holders.hidden} processes", "they are another user's")
+            # of what lies outside, the kernel is asked once more before it goes
+            what = f"the open files of {holders.hidden} processes"
+            self.closed(what, "they are another user's", outside=about is not None)
         self.searched.append("the open and locked files of this machine's processes but init; loop devices")
 
     def root(self, key: Key, why: str) -> None:
@@ -247,11 +274,13 @@ class Graph:
             for what, why, hides, but in dict.fromkeys(self._blinds)
         )
         things = {key: part.thing for key, part in self.parts.items()}
-        total = sum(
-            part.thing.frees or comes_back(part.files)
-            for key, part in self.parts.items()
-            if key[0] not in ("disk", "diagnosis")
-        )
+        if self._closed:
+            places = [(key, path) for key, thing in things.items() if thing.ours for path in thing.paths]
+            places += [(key, path) for path, key in self.came_from]
+            reached = frozenset(key for key, path in places if self._open_to_others(path))
+            blinds += tuple(Blind(what, why, reached) for what, why in dict.fromkeys(self._closed) if reached)
+        inside = [thing for key, thing in things.items() if key[0] not in ("disk", "diagnosis")]
+        total = bytes_of(inside)
         return World(things, tuple(self._edges), blinds, tuple(dict.fromkeys(self.searched)), total)
 
 

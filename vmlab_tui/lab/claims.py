@@ -52,6 +52,8 @@ class RunFact:
     over: bool = False
     made: float = 0.0
     updated: float = 0.0
+    paused_until: float = 0.0
+    """When its pause ends by itself: until then it can be taken up again also if its worker died. 0: none."""
     image: str = ""
     """The file that its plan stands on."""
     uuids: frozenset[str] = field(default=frozenset())
@@ -97,6 +99,8 @@ def of_vm(lease: Lease, power: Power | None, run: RunFact | None, now: float) ->
         return Claim(root=f"its lease keeps it for another {span(expires - now)}", yields=True)
     if lease.keep and expires is None:
         return Claim(root="its lease keeps it for good", yields=True)
+    if run and not run.problem and (waits := waits_for_worker(run, now)):
+        return Claim(root=waits, yields=True)
     if power is None:
         claim = Claim("no-domain", "it has no domain any more, only files", since=expires)
     elif expires is not None:
@@ -123,6 +127,17 @@ def of_vm(lease: Lease, power: Power | None, run: RunFact | None, now: float) ->
         why = f"its run {run.id} was interrupted {ago(run.updated, now)} and nobody works on it"
         return Claim("dead-run", why, since=run.updated)
     return Claim("ended-run", f"its run {run.id} ended {ago(run.updated, now)}", since=run.updated)
+
+
+def waits_for_worker(run: RunFact, now: float) -> str:
+    """Why a run without a worker is not dead yet; empty if it is, has a worker, or is over."""
+    if run.live or run.over:
+        return ""
+    if run.paused_until > now:
+        return f"its run {run.id} is paused for another {span(run.paused_until - now)} and may be resumed"
+    if now - run.updated < GRACE:
+        return f"its run {run.id} was interrupted only {ago(run.updated, now)} and may be resumed"
+    return ""
 
 
 def of_images(images: Iterable[Image], policy: Policy, now: float) -> Mapping[str, Claim]:

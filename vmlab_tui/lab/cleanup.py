@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from vmlab_tui.lab.graph import Key
 from vmlab_tui.lab.proof import reason
-from vmlab_tui.lab.reach import Action, Fate, Judgement, Thing, World
+from vmlab_tui.lab.reach import Action, Fate, Judgement, Thing, World, binds, bytes_of
 
 CLASSES: dict[str, str] = {
     "dead-run": "VMs whose run was interrupted or is gone, without a lease that keeps them",
@@ -25,7 +25,7 @@ CLASSES: dict[str, str] = {
     "run": "run directories past the keep rule",
     "diagnosis": "what older diagnoses of a run or a VM kept",
     "adopted": "adopted files past the time they were to be kept",
-    "stale": "port reservations and sockets of VMs and runs that are gone",
+    "stale": "port reservations of VMs that are gone, sockets that nobody answers",
     "trash": "things in the trash past its age or size",
 }
 """Every class of garbage, with what it means."""
@@ -116,21 +116,30 @@ def make_plan(
         thing = world.things[key]
         for edge in world.used_by.get(key, ()):
             user = world.things.get(edge.user)
-            if user is None or user.key == key or (user.key in going and user.action is not Action.STOP):
+            if user is None or user.key == key or (user.key in going and user.action in _leaves(thing)):
                 continue
-            if thing.action is not Action.STOP and (thing.trash or not user.trash):
+            if thing.action is not Action.STOP and binds(user, thing):
                 going.discard(key)
                 skipped[key] = f"{user.name} needs it ({edge.how}) and stays"
                 break
     items = tuple(Item(world.things[key], proof(key)) for key in judgement.order if key in going)
-    frees = frees_of(item.thing for item in items)
+    frees = frees_of(world, [item.key for item in items])
     gone = tuple((world.things[key], why) for key, why in sorted(skipped.items()) if key in world.things)
     return Plan(items, gone, _over(items, frees, world, limits), frees)
 
 
-def frees_of(things: Iterable[Thing]) -> int:
-    """Bytes that come back in the end if ``things`` go."""
-    return sum(thing.frees for thing in things if thing.action in (Action.TRASH, Action.EMPTY))
+def _leaves(used: Thing) -> tuple[Action, ...]:
+    """What has to become of a user so that ``used`` may go: in the trash it would not find again what was
+    given up."""
+    gone = (Action.EMPTY, Action.FREE)
+    return gone if used.action is Action.FREE else (*gone, Action.TRASH)
+
+
+def frees_of(world: World, keys: Iterable[Key]) -> int:
+    """Bytes that come back in the end if the things of ``keys`` go at once: what they share counts once."""
+    going = {key for key in keys if world.things[key].action in (Action.TRASH, Action.EMPTY)}
+    staying = (thing for key, thing in world.things.items() if key not in going)
+    return bytes_of((world.things[key] for key in going), staying)
 
 
 def _over(items: tuple[Item, ...], frees: int, world: World, limits: Limits | None) -> str:

@@ -20,7 +20,6 @@ from vmlab_tui.lab.census import Graph, names
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.parts import plain_files, stamp_of
 from vmlab_tui.lab.reach import Thing
-from vmlab_tui.lab.sizes import comes_back
 
 SYSTEM_STATE = Path("/var/lib/libvirt/qemu")
 SYSTEM_CONFIG = Path("/etc/libvirt/qemu")
@@ -106,11 +105,37 @@ def add_left(graph: Graph, lab: Lab, own: Mapping[str, Naming], saves: tuple[Sav
             if path.is_dir() and path.name not in known:
                 _add_records(graph, lab, own, path, kind)
     for path in _listed(folder / "nvram"):
-        files = plain_files(path)
-        if files:
-            # it carries no mark: only a definition can say whose it is
-            graph.add(Thing(("libvirt", str(path)), str(path), paths=(str(path),)), files, plain=[path.name])
+        _add_nvram(graph, path)
     graph.searched.append(f"what libvirt keeps of domains in {folder}")
+
+
+def _add_nvram(graph: Graph, path: Path) -> None:
+    """It carries no mark: only a definition says whose it is, of a domain or of one of ours in the trash.
+
+    A lease of ours that names it makes it a part of its VM.
+    """
+    files = plain_files(path)
+    owners = graph.owners_of(str(path))
+    if not files or any(key[0] in ("vm", "trash", "adopted") for key in owners):
+        return
+    # whoever named it so far has made a foreign disk of it
+    key = next(iter(owners), ("libvirt", str(path)))
+    users = [graph.parts[user].thing for user in graph.users_of(key)]
+    ours = [user.name for user in users if user.trash and user.was == "vm"]
+    graph.add(
+        Thing(
+            key,
+            str(path),
+            "libvirt" if ours and all(user.trash for user in users) else "",
+            f"it is the nvram of VM {ours[0]} in the trash" if ours else "",
+            ours=bool(ours),
+            since=path.stat().st_mtime if path.exists() else None,
+            paths=(str(path),),
+            stamp=stamp_of(path),
+        ),
+        files,
+        plain=[path.name],
+    )
 
 
 def _add_saved(graph: Graph, lab: Lab, own: Mapping[str, Naming], one: Saved) -> None:
@@ -127,7 +152,6 @@ def _add_saved(graph: Graph, lab: Lab, own: Mapping[str, Naming], one: Saved) ->
             ours=ours,
             since=one.path.stat().st_mtime if one.path.exists() else None,
             paths=(str(one.path),),
-            frees=comes_back(files),
             stamp=stamp_of(one.path),
         ),
         files,
@@ -166,7 +190,6 @@ def _add_records(graph: Graph, lab: Lab, own: Mapping[str, Naming], folder: Path
             ours=ours,
             since=folder.stat().st_mtime if folder.exists() else None,
             paths=(str(folder),),
-            frees=comes_back(files),
             stamp=stamp_of(folder, *map(Path, files)),
         ),
         files,

@@ -19,6 +19,8 @@ KINDS = {
     "disk": "disk",
     "ports": "ports",
     "socket": "socket of run",
+    "console": "console socket of VM",
+    "snapshot": "snapshot",
     "libvirt": "libvirt's file",
     "adopted": "adopted",
     "session": "VM of another session",
@@ -110,6 +112,7 @@ def operations(thing: Thing) -> tuple[str, ...]:
         on = any(detail in _AWAKE for detail in thing.details)
         saved = "save the memory of, and " if on else ""
         steps.append(f"{saved}undefine VM {name}; its snapshots are noted")
+    steps += [clean_line(f"unmount {point}", 300) for point in thing.mounts]
     steps += [clean_line(f"move {path} to the trash", 300) for path in thing.paths]
     return tuple(steps)
 

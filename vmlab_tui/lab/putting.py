@@ -99,7 +99,8 @@ async def _go(store: Store, host: Host, entry: Entry) -> Entry:
             await host.undefine(entry.domain.uuid)
             point(UNDEFINED)
         for move in entry.moves:
-            for mounted in await asyncio.to_thread(mounts_below, Path(move.src)):
+            # the last first: what was mounted on or below another one holds that
+            for mounted in reversed(await asyncio.to_thread(mounts_below, Path(move.src))):
                 await arun(["umount", "--", mounted], timeout=30)
             await asyncio.to_thread(trash.move, move.src, move.dst)
             point(MOVED)

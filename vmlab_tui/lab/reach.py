@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from vmlab_tui.lab.graph import Key
+from vmlab_tui.lab.sizes import Shared, together
 
 
 class Action(StrEnum):
@@ -50,6 +51,8 @@ class Thing:
     since: float | None = None
     paths: tuple[str, ...] = ()
     frees: int = 0
+    shares: tuple[Shared, ...] = ()
+    """Its files that others have a part in; ``frees`` counts of them what comes back if it goes alone."""
     stamp: str = ""
     details: tuple[str, ...] = ()
     """What else a person may want to know: power, image, owner."""
@@ -57,8 +60,19 @@ class Thing:
     """Whether ``root`` is a wish (a lease, no rule) that a person's own word overrides."""
     run: str = ""
     """The run that made it."""
+    mounts: tuple[str, ...] = ()
+    """What is mounted in it, and is unmounted before it moves; in the order in which that is done."""
     was: str = ""
     """Of what lies in the trash: the kind of thing that it was, as the first part of a key."""
+
+
+def bytes_of(things: Iterable[Thing], staying: Iterable[Thing] = ()) -> int:
+    """Bytes on the disk that come back if all of ``things`` go at once, while ``staying`` stay."""
+    alone, shares = 0, list[Shared]()
+    for thing in things:
+        alone += thing.frees - (together(thing.shares) if thing.shares else 0)
+        shares += thing.shares
+    return alone + together(shares, (one for thing in staying for one in thing.shares))
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Edge:
     user: Key
     used: Key
     how: str
+    gone: bool = False
+    """Whether ``user`` names it where it was, and it lies in the trash."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +205,13 @@ def _has_files(thing: Thing) -> bool:
     return bool(thing.paths) and thing.action in (Action.TRASH, Action.EMPTY)
 
 
-def _binds(user: Thing, used: Thing) -> bool:
+def binds(user: Thing, used: Thing) -> bool:
     """Whether ``user``, staying where it is, forbids that ``used`` goes one step further.
 
     What lies in the trash needs its base back only when it comes back itself, and the base may lie in the
-    trash until then; deleted it may not be.
+    trash until then; deleted or given up it may not be.
     """
-    return used.trash or not user.trash
+    return used.trash or used.action is Action.FREE or not user.trash
 
 
 def _spread(world: World, verdicts: dict[Key, Verdict], start: Iterable[Key], fate: Fate) -> None:
@@ -206,7 +222,7 @@ def _spread(world: World, verdicts: dict[Key, Verdict], start: Iterable[Key], fa
         user = world.things[at]
         for edge in world.uses.get(at, ()):
             used = world.things.get(edge.used)
-            if used is None or edge.used in verdicts or not _binds(user, used):
+            if used is None or edge.used in verdicts or not binds(user, used):
                 continue
             above = verdicts.get(at)
             path = ((at, edge.how), *(above.path if above else ()))
@@ -220,7 +236,7 @@ def _ordered(world: World, keys: Iterable[Key]) -> list[Key]:
     users: dict[Key, set[Key]] = {key: set() for key in among}
     for edge in world.edges:
         inside = edge.user in among and edge.used in among and edge.user != edge.used
-        if inside and _binds(world.things[edge.user], world.things[edge.used]):
+        if inside and binds(world.things[edge.user], world.things[edge.used]):
             users[edge.used].add(edge.user)
     ready = deque(key for key in among if not users[key])
     done: list[Key] = []

@@ -18,12 +18,12 @@ from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import Locked, Store, locked
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.host import Host
-from vmlab_tui.lab import ports, putting, trash
+from vmlab_tui.lab import console, ports, putting, trash
 from vmlab_tui.lab.cleanup import Item, Plan, make_plan, undo_order
 from vmlab_tui.lab.graph import Key
 from vmlab_tui.lab.parts import RUN_LOCK
 from vmlab_tui.lab.proof import reason, title
-from vmlab_tui.lab.reach import Action, Judgement, Thing, World, judge
+from vmlab_tui.lab.reach import Action, Edge, Judgement, Thing, World, judge
 from vmlab_tui.lab.scan import Scanner
 from vmlab_tui.lab.trash import Entry
 
@@ -82,6 +82,7 @@ class Cleaner:
     async def recover(self) -> list[Recovered]:
         """Finish what a crash has left: deletions go on, all else is put back. What was done, in words.
 
+        Back comes also what lies in the trash and is in use outside it: who would have seen that is dead.
         Raises LabError where something is in the way; nothing is lost then, and the next call tries again.
         """
         said: list[Recovered] = []
@@ -98,6 +99,24 @@ class Cleaner:
                     name = clean_line(entry.name, 80)
                     text = f"put {name} back, which was half-way to the trash or out of it"
                     said.append(Recovered(text, entry.batch))
+            said += [Recovered(text) for text in await self._bring_back_used(entries)]
+        return said
+
+    async def _bring_back_used(self, entries: Iterable[Entry]) -> list[str]:
+        if not any(entry.state == "in" and entry.moves for entry in entries):
+            return []
+        said: list[str] = []
+        world = (await self.look()).world
+        used = _used_outside(world)
+        for key in undo_order(world, used):
+            name = title(world.things[key])
+            edge = used.get(key)
+            why = f"{title(world.things[edge.user])}: {edge.how}" if edge else "what came back stands on it"
+            try:
+                await putting.bring_back(self._store, self._host, self._entry(key[1]))
+                said.append(f"put {name} back, which is in use: {why}")
+            except LabError as error:  # it blocks nothing else, and stays where it is
+                said.append(f"{name} is in use ({why}), and did not come back: {error.message}")
         return said
 
     # -- forward ---------------------------------------------------------------------------------
@@ -115,7 +134,8 @@ class Cleaner:
                 async with self._locked():
                     with self._publishing(item.thing):
                         judgement = await self.look(item.key)
-                        await self._put_back_used(judgement, results, moved, on_result)
+                        while await self._put_back_used(judgement, results, moved, on_result):
+                            judgement = await self.look(item.key)  # what came back may need the next one
                         result = await self._one(judgement, item, batch)
                     if result.state == "done" and result.entry:
                         moved.append(len(results))
@@ -126,28 +146,33 @@ class Cleaner:
             if moved:
                 async with self._locked():
                     # with nothing taken as read
-                    await self._put_back_used(await self.look(), results, moved, on_result)
+                    while moved and await self._put_back_used(await self.look(), results, moved, on_result):
+                        pass
         await asyncio.to_thread(trash.keep_reserve, self._store)
         return results
 
     async def _put_back_used(
         self, judgement: Judgement, results: list[Result], moved: list[int], on_result: OnResult
-    ) -> None:
+    ) -> bool:
+        """Bring back what was moved and is in use, after what it stands on itself; whether there was any."""
         world = judgement.world
-        for at in list(moved):
-            key = ("trash", results[at].entry)
-            users = [edge for edge in world.used_by.get(key, ()) if not world.things[edge.user].trash]
-            if not users:
-                continue
+        by_key: dict[Key, int] = {("trash", results[at].entry): at for at in moved}
+        used = {key: edge for key, edge in _used_outside(world).items() if key in by_key}
+        for key in undo_order(world, used):
+            if (at := by_key.get(key)) is None:
+                continue  # an earlier clean-up's: recover() tells of it
             moved.remove(at)
-            user = title(world.things[users[0].user])
-            why = f"{user} came to stand on it in the same moment ({users[0].how})"
+            why = "what came to be in use in the same moment stands on it"
+            if edge := used.get(key):
+                user = title(world.things[edge.user])
+                why = f"{user} came to stand on it in the same moment ({edge.how})"
             try:
                 await putting.bring_back(self._store, self._host, self._entry(results[at].entry))
                 results[at] = Result(results[at].thing, "back", why)
             except LabError as error:
                 results[at] = replace(results[at], state="failed", why=f"{why}, and: {error.message}")
             on_result(results[at])
+        return bool(used)
 
     async def _one(self, judgement: Judgement, item: Item, batch: str) -> Result:
         now = judgement.world.things.get(item.key)
@@ -179,8 +204,10 @@ class Cleaner:
 
     @contextlib.contextmanager
     def _claimed(self, thing: Thing) -> Iterator[None]:
-        """Hold the lock of its run, so that no worker takes it up meanwhile. Raises Locked."""
+        """Hold its run's lock, so that no worker takes it up meanwhile, or its console's. Raises Locked."""
         with contextlib.ExitStack() as held:
+            if thing.key[0] == "console":
+                held.enter_context(locked(self._store.vm(thing.key[1]) / console.LOCK, wait=False))
             run = thing.key[1] if thing.key[0] in ("run", "socket") else thing.run
             if run and self._store.run(run).is_dir():
                 try:
@@ -245,6 +272,15 @@ class Cleaner:
         return results
 
 
+def _used_outside(world: World) -> dict[Key, Edge]:
+    """What lies in the trash and is named, where it was, by something that does not: by key, who names it."""
+    return {
+        edge.used: edge
+        for edge in world.edges
+        if edge.gone and edge.user in world.things and not world.things[edge.user].trash
+    }
+
+
 def _ready(store: Store) -> None:
     if not store.trash.is_dir():
         store.trash.mkdir(mode=0o700)
@@ -259,7 +295,7 @@ def _free(store: Store, thing: Thing) -> None:
     match thing.key[0]:
         case "ports":
             ports.release(store, thing.key[1])
-        case "socket":
+        case "socket" | "console":
             Path(thing.paths[0]).unlink(missing_ok=True)
         case _:
             Path(thing.paths[0]).rmdir()  # which refuses if there is anything in it

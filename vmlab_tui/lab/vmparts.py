@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.census import Naming
 from vmlab_tui.hosts.model import Power
-from vmlab_tui.lab import parts
+from vmlab_tui.lab import console, parts
 from vmlab_tui.lab.bundles import add_bundles, in_bundles
 from vmlab_tui.lab.census import Graph, names
-from vmlab_tui.lab.claims import GRACE, Claim, RunFact, of_vm
+from vmlab_tui.lab.claims import GRACE, Claim, RunFact, of_vm, waits_for_worker
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import FILE as LEASE
 from vmlab_tui.lab.leases import Lease, read_lease
 from vmlab_tui.lab.memory import Memory
 from vmlab_tui.lab.parts import ADOPTED
 from vmlab_tui.lab.reach import Action, Thing
-from vmlab_tui.lab.sizes import comes_back
 
 PLAIN = ("lease.json", "seed.iso", "host_key", "known_host", "memory.save", "nvram.fd")
 OFF = (Power.OFF, Power.CRASHED)
@@ -76,7 +76,6 @@ def owned_vms(
                 paths=(str(folder), *lease.adopted),
                 yields=claim.yields,
                 run=lease.run_id,
-                frees=comes_back(everything),
                 stamp=f"{parts.stamp_of(folder / LEASE, folder)}-{domain.stamp if domain else 'no domain'}",
                 details=(
                     f"made by run {lease.run_id} of {lease.owner} on {lease.image}",
@@ -91,10 +90,13 @@ def owned_vms(
         graph.edge(("vm", name), ("ports", name), "its forwards")
         if not claim.rule:
             add_bundles(graph, folder, files, lease.run_id, now)
+            _add_console(graph, folder, lease.name)
+        if domain:
+            _add_broken(graph, domain, lease.name)
     graph.searched.append(f"the leases and disks in {vms}")
     for uuid, domain in own.items():
         if uuid not in found:
-            _without_directory(graph, lab, domain, runs)
+            _without_directory(graph, lab, domain, runs, now)
     return found
 
 
@@ -121,6 +123,38 @@ def _not_ours(lab: Lab, lease: Lease, domain: Naming) -> str:
     if not domain.persistent:
         return "its domain is transient: it cannot be had back"
     return ""
+
+
+def _add_console(graph: Graph, folder: Path, name: str) -> None:
+    """The socket of a console that nobody holds any more; its lock stays, as flocks do."""
+    left = folder / console.SOCKET
+    if left.is_socket() and not is_locked(folder / console.LOCK):
+        graph.add(
+            Thing(
+                ("console", folder.name),
+                name,
+                "stale",
+                "the process that held the console is gone, so nobody answers there",
+                ours=True,
+                action=Action.FREE,
+                since=left.lstat().st_mtime,
+                paths=(str(left),),
+                stamp=parts.stamp_of(left),
+            )
+        )
+
+
+def _add_broken(graph: Graph, domain: Naming, name: str) -> None:
+    """Snapshots of a VM that is there whose files are not: libvirt lists them, and nobody can go back to
+    them. What could be lost with one is for a person to say, so they are only shown."""
+    lost: dict[str, list[str]] = {}
+    for path, how in domain.contents:
+        if not Path(path).exists():
+            lost.setdefault(how, []).append(path)
+    for how, paths in lost.items():
+        key = ("snapshot", domain.uuid, how.removeprefix("snapshot ").strip("'"))
+        graph.add(Thing(key, f"{key[2]} of {name}", "broken", "its file is gone", ours=True))
+        graph.blind(f"{how} of VM {name}", f"{', '.join(paths[:3])} is gone", frozenset({key}))
 
 
 def _unleased(
@@ -155,13 +189,14 @@ def _unleased(
     )
 
 
-def _without_directory(graph: Graph, lab: Lab, domain: Naming, runs: dict[str, RunFact]) -> None:
+def _without_directory(graph: Graph, lab: Lab, domain: Naming, runs: dict[str, RunFact], now: float) -> None:
     """A domain in libvirt without a directory in the store: foreign, or one of ours that has lost it."""
     key = ("vm", domain.uuid)
     mark = domain.mark
     ours = bool(mark and mark.store == str(lab.store.root)) and not domain.problem
     run = runs.get(mark.run_id) if mark else None
-    gone = ours and domain.power in OFF and domain.persistent and not (run and (run.live or run.problem))
+    busy = run and (run.live or run.problem or waits_for_worker(run, now))
+    gone = ours and domain.power in OFF and domain.persistent and not busy
     place = lab.store.vms / domain.uuid
     # whatever it still has elsewhere is somebody's
     inside = all(

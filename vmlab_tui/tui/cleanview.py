@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from vmlab_tui.base.text import clean_line
@@ -127,18 +127,38 @@ def entry_details(entry: Entry) -> list[tuple[str, str]]:
     return [(label, clean_line(text, 400)) for label, text in lines]
 
 
-def total(judgement: Judgement, entries: Iterable[Entry]) -> str:
-    """What would come back, in one line."""
+def total(judgement: Judgement, entries: Iterable[Entry], marked: Collection[str] = ()) -> str:
+    """What would come back, in one line: of what is marked, and of all. ``marked``: keys of rows."""
     from vmlab_tui.lab.cleanup import frees_of
     from vmlab_tui.lab.reach import Fate
 
     things = [judgement.world.things[key] for key in judgement.order]
-    going = [thing for thing in things if thing.rule != "trash"]
-    held = sum(entry.size for entry in entries)
+    going = [thing.key for thing in things if thing.rule != "trash"]
+    held = list(entries)
     unknown = sum(verdict.fate is Fate.UNPROVABLE for verdict in judgement.verdicts.values())
     told = [
-        f"{len(going)} may go and free {size(frees_of(going))}" if going else "",
+        _marked(judgement, going, held, marked) if marked else "",
+        f"{len(going)} may go and free {size(frees_of(judgement.world, going))}" if going else "",
         f"{unknown} cannot be proved" if unknown else "",
-        f"the trash holds {size(held)}" if held else "",
+        f"the trash holds {size(sum(entry.size for entry in held))}" if any(one.size for one in held) else "",
     ]
     return "; ".join(filter(None, told))
+
+
+def _marked(judgement: Judgement, going: list[Key], held: list[Entry], marked: Collection[str]) -> str:
+    """``3 marked: 2 go and free 1.2G, 1 in the trash holds 300M``: what the next key would do with them."""
+    from vmlab_tui.lab.cleanup import make_plan
+
+    plan = make_plan(judgement, [key for key in going if key_of(key) in marked])
+    trashed = [entry.size for entry in held if key_of(("trash", entry.id)) in marked]
+    count = len(plan.items)
+    parts = [
+        f"{count} go{'es' if count == 1 else ''} and free{'s' if count == 1 else ''} {size(plan.frees)}"
+        if count
+        else "",
+        f"{len(plan.skipped)} stay{'s' if len(plan.skipped) == 1 else ''}" if plan.skipped else "",
+        f"{len(trashed)} in the trash hold{'s' if len(trashed) == 1 else ''} {size(sum(trashed))}"
+        if trashed
+        else "",
+    ]
+    return f"{len(marked)} marked: {', '.join(filter(None, parts)) or 'nothing of it goes'}"

@@ -123,9 +123,17 @@ class CleanUpArea(AreaScreen):
             return
         fresh = cleanview.garbage_rows(self._judgement) + cleanview.trash_rows(self._entries)
         self.show_rows(rows, fresh, "nothing to clean up, and the trash is empty")
-        told = self._problem or cleanview.total(self._judgement, self._entries)
-        self.query_one("#total", Static).update(Content(told))
+        self._total()
         self._detail(rows.cursor)
+
+    def _total(self) -> None:
+        from vmlab_tui.tui import cleanview
+
+        if self._judgement is None:
+            return
+        marked = self.query_one("#things", Rows).marked
+        told = self._problem or cleanview.total(self._judgement, self._entries, marked)
+        self.query_one("#total", Static).update(Content(told))
 
     def _detail(self, row: Row | None) -> None:
         from vmlab_tui.tui import cleanview
@@ -169,8 +177,10 @@ class CleanUpArea(AreaScreen):
             kind = rows.cursor.cells[1].text, rows.cursor.cells[4].text
             rows.marked |= {row.key for row in rows.rows if (row.cells[1].text, row.cells[4].text) == kind}
             rows.refresh()
+            self._total()
 
     def on_rows_moved(self, event: Rows.Moved) -> None:
+        self._total()  # a mark moves on
         self._detail(event.row)
         self.refresh_bindings()
 
@@ -185,5 +195,7 @@ class CleanUpArea(AreaScreen):
         if not rows.has_focus:
             self.remove_class("-details")
             rows.focus()
-        elif not rows.clear_marks():
+        elif rows.clear_marks():
+            self._total()
+        else:
             super().action_back()
