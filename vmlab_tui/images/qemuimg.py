@@ -77,6 +77,18 @@ async def check(path: Path, form: str, *, timeout: float = 300) -> None:
             ) from error
 
 
+async def settle(path: Path, *, timeout: float = 300) -> None:
+    """Count anew what a copied qcow2 refers to, where the QEMU that had it open kept that in memory.
+
+    Who opens the disk to write does that by itself, but then each time. Raises LabError.
+    """
+    await arun(
+        [*_LIMITS, "qemu-img", "check", "-q", "-r", "all", "-f", "qcow2", _plain(path)],
+        timeout=timeout,
+        bound=True,
+    )
+
+
 async def create_overlay(
     path: Path, image_path: Path, image_format: str, size: int, *, timeout: float = 30
 ) -> None:

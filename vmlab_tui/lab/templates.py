@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import Store, fsync_dir, locked, used_bytes, write_durably
+from vmlab_tui.images import qemuimg
 from vmlab_tui.lab.leases import now
 
 if TYPE_CHECKING:  # the screen looks at templates and must not wait for libvirt's bindings
@@ -155,6 +156,7 @@ async def make_template(
     new.mkdir(mode=0o700)
     found = await origin_of(host, uuid, template.snapshot, timeout=30)
     await copy_disk(host, uuid, found.disk, new / DISK, timeout=timeout)
+    await qemuimg.settle(new / DISK, timeout=timeout)
     (new / DISK).chmod(0o600)
     write_durably(new / SNAPSHOT, found.snapshot_xml)
     write_durably(new / KNOWN_HOST, vm.known_host.read_bytes())
