@@ -32,7 +32,10 @@ def cleaning(faults: str) -> subprocess.Popen[str]:
 
 def ended(process: subprocess.Popen[str]) -> dict[str, object]:
     process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()  # if it stands at a point once more
     assert process.returncode == 1, (process.returncode, err)
     found: dict[str, object] = json.loads(out)
     return found

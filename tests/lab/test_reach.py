@@ -252,7 +252,7 @@ def test_undo_restores_the_graph(world: World, data: st.DataObject) -> None:
 
 
 @given(worlds(), st.data())
-@MANY
+@settings(MANY, max_examples=MANY.max_examples // 3)
 def test_what_is_shared_counts_once_and_only_if_all_of_it_goes(world: World, data: st.DataObject) -> None:
     """Files with several names, each a thing's: a file's bytes come back with its last name."""
     keys = list(world.things)
