@@ -63,6 +63,9 @@ class Snapshots:
         self.beside: list[str] = []
         """The templates that were there when the latest was taken."""
 
+    async def power(self, uuid: str) -> Power:
+        return Power.ON
+
     async def snapshots(self, uuid: str) -> list[Snapshot]:
         return [
             Snapshot(name, None, "", at, Power.ON, memory=True, external=False, current=False)

@@ -118,7 +118,7 @@ def debian_image(recipe: str) -> tuple[Store, Image]:
     return store, get_image(store, recipe)
 
 
-async def _qemu_user() -> tuple[int, int]:
+async def qemu_user() -> tuple[int, int]:
     async with Host.open(URI) as host:
         facts = await host.facts()
         return facts.qemu_uid, facts.qemu_gid
@@ -128,7 +128,7 @@ def new_store() -> Store:
     """An empty store that the QEMU user can reach; pytest's own folders are 0700 all the way."""
     store = Store(Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp")))
     store.root.chmod(0o755)
-    uid, gid = asyncio.run(_qemu_user())
+    uid, gid = asyncio.run(qemu_user())
     open_store(store, uid, gid, system=True)
     return store
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.units import size
+from vmlab_tui.hosts.model import Power
 from vmlab_tui.images import qemuimg
 from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.runs import altered
@@ -18,6 +20,9 @@ from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.plan import Plan, PlannedStep
 
 SNAPSHOT_MADE = declare("snapshot.made", "a snapshot exists that the journal does not call done")
+
+_LITTLE = 1 << 28
+"""Bytes that a store has free when that is why a snapshot failed, probably."""
 
 SHARE = 0.05
 """What an automatic checkpoint may cost of the time that going back to it would save."""
@@ -40,7 +45,13 @@ async def phase(run: RunContext, step: PlannedStep) -> Result:
     if run.plan.vm.time_travel:
         return Result("skipped", f"no time travel: {run.plan.vm.time_travel}")
     # of the second nobody runs on: it is a state to look at, and to fork from
-    made = await take_anyway(run, step.kind, step.number, step.kind)
+    made: Checkpoint | None = None
+    async with _not_the_end(run, f"after step {step.number:02}"):
+        made = await take_anyway(run, step.kind, step.number, step.kind)
+    if made is None:
+        if await run.host.power(run.plan.vm.uuid) is not Power.ON:
+            raise LabError(f"{run.plan.vm.name} does not run any more", hint="vmlab diagnose says why")
+        return Result("skipped", "no checkpoint could be made")
     return Result(detail=f"{size(made.size)} of memory" if made.size else "")
 
 
@@ -127,12 +138,18 @@ async def after_step(run: RunContext, step: PlannedStep) -> None:
 
 @contextlib.asynccontextmanager
 async def _not_the_end(run: RunContext, where: str) -> AsyncIterator[None]:
-    """A checkpoint between two steps that cannot be taken is noted; the run does without it."""
+    """A checkpoint that cannot be taken is noted, and the VM goes on; the run does without it."""
     uuid = run.plan.vm.uuid
     try:
         yield
     except LabError as error:
-        run.note(f"no checkpoint {where}: {error}", level="warn")
+        with contextlib.suppress(LabError):
+            if await run.host.power(uuid) is Power.PAUSED:
+                await run.host.resume(uuid)
+        free = shutil.disk_usage(run.store.root).free
+        # QEMU says only that there was an input/output error
+        full = f" ({size(free)} free in {run.store.root})" if free < _LITTLE else ""
+        run.note(f"no checkpoint {where}: {error}{full}", level="warn")
         for what, ident in run.state.pending:
             if what == "snapshot":  # what is there of it must not be taken for a later state
                 with contextlib.suppress(LabError):

@@ -152,15 +152,28 @@ async def _follow(run: RunContext, step: PlannedStep, unit: UnitSpec, deadline: 
     masker = Masker(run.secrets.values())
     handle = os.open(run.log(step), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb", buffering=0) as log:
+        lost = False
+
+        def keep(text: bytes) -> None:
+            """What finds no room here is lost; the step goes on, and its end counts all the same."""
+            nonlocal lost
+            try:
+                if lost or log.write(text) == len(text):
+                    return
+                why = "no space left"
+            except OSError as error:
+                why = error.strerror or str(error)
+            lost = True
+            run.note(f"from here on the output of step '{step.name}' is not kept: {why}", level="warn")
 
         def on_bytes(raw: bytes) -> None:
-            log.write(masker.feed(raw))
+            keep(masker.feed(raw))
             point(UNIT_STARTED)
 
         try:
             return await run_unit(run.guest, unit, on_bytes, deadline, alive=lambda: _there(run))
         finally:
-            log.write(masker.finish())
+            keep(masker.finish())
 
 
 async def _there(run: RunContext) -> bool:

@@ -275,10 +275,15 @@ def _files(lab: Lab, subject: Subject, mask: Mask, found: Found) -> None:
 
 
 def _console(folder: VmDir | None, view: RunView | None) -> tuple[bytes, float | None]:
-    """The end of the VM's own log, else of its run's copy; and how long it has been silent."""
+    """The end of the VM's own log, else of its run's copy; and how long it has been silent.
+
+    Of a run with secrets its copy: the worker has masked them in that, and nobody else knows them.
+    """
+    copy = _tail(view.folder / "console.log") if view else b""
     if folder and (own := _tail(folder.console)):
-        return own, max(0.0, time.time() - folder.console.stat().st_mtime)
-    return (_tail(view.folder / "console.log") if view else b""), None
+        private = view is not None and bool(view.plan.secret_names)
+        return (copy if private else own), max(0.0, time.time() - folder.console.stat().st_mtime)
+    return copy, None
 
 
 def _tail(path: Path) -> bytes:
