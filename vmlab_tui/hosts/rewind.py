@@ -13,8 +13,6 @@ Everything here blocks: call it on a lane.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -39,9 +37,6 @@ LOADED = declare(
 
 IN_PLACE = frozenset({"kvm"})
 """Types of domains that may load a snapshot into their running QEMU."""
-
-_GONE = 2.0
-"""Seconds within which a QEMU is gone that was told to quit."""
 
 EXTERNAL = (10, 0, 0)
 """The libvirt from which on external snapshots are gone back to, and deleted, without harm."""
@@ -135,8 +130,6 @@ def go_back(domain: Any, name: str, then: Then | None, *, force: bool, command: 
     if force or (flags and not seen.memory):
         # libvirt warns that a guest which runs would get a new QEMU; that is what was asked for
         flags, options = flags | libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE, [*options, "--force"]
-    if seen.memory and not seen.external and domain.isPersistent():
-        _quit(domain, command)
     with command("snapshot-revert", shown(domain), name, *options):
         start_qemu(lambda: domain.revertToSnapshot(snapshot, flags))
     point(LOADED)
@@ -163,23 +156,6 @@ def _in_place(domain: Any, name: str, root: ET.Element, then: Then, command: Com
     elif then is Then.RUNNING and not runs:
         with command("resume", shown(domain)):
             domain.resume()
-
-
-def _quit(domain: Any, command: Command) -> None:
-    """Have the running QEMU end, which the revert is about to do: it would look after it every 0.2 s only.
-
-    Where that does not work, nothing is lost: the revert ends it.
-    """
-    if domain.connect().getType() != "QEMU" or read_power(domain) not in (Power.ON, Power.PAUSED):
-        return
-    with (
-        contextlib.suppress(libvirt.libvirtError),  # it ends before it can answer
-        command("qemu-monitor-command", shown(domain), "--hmp", "quit"),
-    ):
-        libvirt_qemu.qemuMonitorCommand(domain, "quit", libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-    limit = time.monotonic() + _GONE
-    while domain.isActive() and time.monotonic() < limit:
-        time.sleep(0.01)
 
 
 def _off(domain: Any, command: Command) -> None:
