@@ -39,7 +39,7 @@ finally:
     print(f"fsyncs {count}", file=sys.stderr)
 """
 _LOOP = """
-for vm in $(virsh list --all --name | grep '^bench-'); do
+for vm in $(virsh list --all --name | grep '^left-by-the-bench-'); do
     disk=$(virsh domblklist "$vm" --details | awk '$3 == "vda" {print $4}')
     virsh -q undefine "$vm" --snapshots-metadata >/dev/null
     rm -r "$(dirname "$disk")"
@@ -64,7 +64,7 @@ def leftovers(zoo: Zoo, count: int) -> None:
     if not image.exists():
         image = zoo.image("base")
     for _ in range(count):
-        ident = zoo.vm("bench", "never-was", disk=image)
+        ident = zoo.vm("left-by-the-bench", "never-was", disk=image)
         (zoo.store.vms / ident / "seed.iso").write_bytes(bytes(400_000))
         virsh("snapshot-create-as", ident, "clean-boot")
 
