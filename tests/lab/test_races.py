@@ -101,14 +101,17 @@ def test_killed_with_something_in_the_trash_that_is_in_use_the_next_call_brings_
 
 
 def test_an_overlay_on_a_disk_in_the_trash_itself_is_left_alone(zoo: Zoo) -> None:  # noqa: F811
-    dead = zoo.vm("dead", "never-was")
-    vmlab("clean", "--yes")
+    """And what that disk stands on stays where it is."""
+    lower = zoo.vm("lower", "never-was")
+    upper = zoo.vm("upper", "never-was", disk=zoo.store.vms / lower / "disk.qcow2")
+    vmlab("clean", "--yes", "--only", f"vm:{upper}")
     (lies,) = zoo.store.trash.glob("*/*/disk.qcow2")
-    overlay(zoo.outside / "rescued.qcow2", lies)
-    vmlab("clean", "--yes")
+    over = overlay(zoo.outside / "rescued.qcow2", lies)
+    assert vmlab("clean", "--yes")["items"] == []
     assert lies.exists(), "to bring it back would take it away from there"
     assert keys(vmlab("trash", "empty", "--yes"), "skipped")
-    assert not (zoo.store.vms / dead).exists()
+    assert not (zoo.store.vms / upper).exists()
+    subprocess.run(["qemu-img", "check", "-q", over], check=True)
 
 
 def test_a_paused_vm_comes_back_paused(zoo: Zoo) -> None:  # noqa: F811

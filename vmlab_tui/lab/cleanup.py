@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from vmlab_tui.lab.graph import Key
 from vmlab_tui.lab.proof import reason
-from vmlab_tui.lab.reach import Action, Fate, Judgement, Thing, World, binds, bytes_of
+from vmlab_tui.lab.reach import Action, Fate, Judgement, Thing, World, bytes_of
 
 CLASSES: dict[str, str] = {
     "dead-run": "VMs whose run was interrupted or is gone, without a lease that keeps them",
@@ -118,7 +118,7 @@ def make_plan(
             user = world.things.get(edge.user)
             if user is None or user.key == key or (user.key in going and user.action in _leaves(thing)):
                 continue
-            if thing.action is not Action.STOP and binds(user, thing):
+            if thing.action is not Action.STOP and world.binds(user, thing):
                 going.discard(key)
                 skipped[key] = f"{user.name} needs it ({edge.how}) and stays"
                 break

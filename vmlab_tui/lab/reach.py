@@ -117,6 +117,29 @@ class World:
         """Edges by what they lead to."""
         return _by(self.edges, lambda edge: edge.used)
 
+    @cached_property
+    def lent(self) -> frozenset[Key]:
+        """What lies in the trash and is used right there by something outside, however indirectly."""
+        found: set[Key] = set()
+        waiting = [key for key, thing in self.things.items() if not thing.trash]
+        while waiting:
+            for edge in self.uses.get(waiting.pop(), ()):
+                used = self.things.get(edge.used)
+                if used is not None and used.trash and not edge.gone and edge.used not in found:
+                    found.add(edge.used)
+                    waiting.append(edge.used)
+        return frozenset(found)
+
+    def binds(self, user: Thing, used: Thing) -> bool:
+        """Whether ``user``, staying where it is, forbids that ``used`` goes one step further.
+
+        What lies in the trash needs its base back only when it comes back itself, and the base may lie in the
+        trash until then, unless somebody uses it there; deleted or given up it may not be.
+        """
+        if used.trash or used.action is Action.FREE or not user.trash:
+            return True
+        return user.key in self.lent
+
     def dangling(self) -> frozenset[tuple[Key, Key]]:
         """References to what is not there: (user, used). What is in the trash is there for the trash only."""
         found = set()
@@ -205,15 +228,6 @@ def _has_files(thing: Thing) -> bool:
     return bool(thing.paths) and thing.action in (Action.TRASH, Action.EMPTY)
 
 
-def binds(user: Thing, used: Thing) -> bool:
-    """Whether ``user``, staying where it is, forbids that ``used`` goes one step further.
-
-    What lies in the trash needs its base back only when it comes back itself, and the base may lie in the
-    trash until then; deleted or given up it may not be.
-    """
-    return used.trash or used.action is Action.FREE or not user.trash
-
-
 def _spread(world: World, verdicts: dict[Key, Verdict], start: Iterable[Key], fate: Fate) -> None:
     """Give ``fate`` to all that ``start`` needs, however indirectly, and that has none yet."""
     waiting = deque(start)
@@ -222,7 +236,7 @@ def _spread(world: World, verdicts: dict[Key, Verdict], start: Iterable[Key], fa
         user = world.things[at]
         for edge in world.uses.get(at, ()):
             used = world.things.get(edge.used)
-            if used is None or edge.used in verdicts or not binds(user, used):
+            if used is None or edge.used in verdicts or not world.binds(user, used):
                 continue
             above = verdicts.get(at)
             path = ((at, edge.how), *(above.path if above else ()))
@@ -236,7 +250,7 @@ def _ordered(world: World, keys: Iterable[Key]) -> list[Key]:
     users: dict[Key, set[Key]] = {key: set() for key in among}
     for edge in world.edges:
         inside = edge.user in among and edge.used in among and edge.user != edge.used
-        if inside and binds(world.things[edge.user], world.things[edge.used]):
+        if inside and world.binds(world.things[edge.user], world.things[edge.used]):
             users[edge.used].add(edge.user)
     ready = deque(key for key in among if not users[key])
     done: list[Key] = []
