@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vmlab_tui.verbs.adopt import Adopt
-from vmlab_tui.verbs.changes import BisectStep, CompareRuns, DiffRun
+from vmlab_tui.verbs.changes import BisectStep, DiffRun
 from vmlab_tui.verbs.clean import Clean
+from vmlab_tui.verbs.compare import CompareRuns
 from vmlab_tui.verbs.console import Console
 from vmlab_tui.verbs.cp import Cp
 from vmlab_tui.verbs.diagnose import Diagnose

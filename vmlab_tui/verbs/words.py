@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 
 from vmlab_tui.base.units import span
 
+SHA = 12
+"""Digits of a digest that people are shown."""
+
 
 def table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), indent: str = "") -> tuple[str, ...]:
     """Rows with their columns aligned, two spaces apart; the last column is not padded.
