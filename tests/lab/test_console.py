@@ -101,7 +101,10 @@ async def test_several_at_one_console(bench: Any, terminals: list[AtTerminal]) -
 
     # going back ends the QEMU that the console belonged to: both are at the new one's
     await bench.host.create_snapshot(spec.uuid, "one")
+    socket = spec.console_log.parent / "console.sock"
+    served = socket.stat().st_ctime_ns
     assert await bench.host.revert(spec.uuid, "one") is False
+    await bench.until(lambda: socket.exists() and socket.stat().st_ctime_ns != served)
     await third.types(b"back")
     await third.sees("BACK")
     await fourth.sees("BACK")

@@ -119,7 +119,7 @@ async def test_what_cannot_be_loaded_leads_back_to_the_present(
         await rewind.go_back(host, vm.uuid, "one", keep_present=False)
     assert await host.power(vm.uuid) is Power.OFF
     if not in_place:  # of one that is off, with nothing but the file to go by
-        newest = (await host.snapshots(vm.uuid))[-1]
+        (newest,) = [one for one in await host.snapshots(vm.uuid) if one.name.startswith("before-revert-")]
         assert newest.memory
         spoil(vm.spec.disk, newest.name)
         with pytest.raises(LabError, match="back in its present, from the safety snapshot before-revert"):

@@ -100,19 +100,6 @@ class World:
         return World(self.domains - other.domains, self.files - other.files, self.ports - other.ports)
 
 
-async def look(store: Store) -> World:
-    """Domains of this store only: other tests may run beside this one."""
-    uuids = (await arun(["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--uuid"])).text.split()
-    mine = []
-    for uuid in uuids:
-        xml = await arun(["virsh", "-q", "-c", "qemu:///system", "dumpxml", uuid], check=False)
-        if str(store.root) in xml.text:
-            mine.append(uuid)
-    files = (await arun(["find", store.vms, "-mindepth", "1"])).text.split()
-    ports = json.loads(store.ports.read_bytes())["ports"] if store.ports.exists() else {}
-    return World(frozenset(mine), frozenset(files), frozenset(f"127.0.0.1:{port}" for port in ports))
-
-
 async def killed_run(store: Store, folder: Path, case: Case) -> dict[str, Any]:
     """Start a run whose worker dies at the point; the run as a second process shows it."""
     words = ["run", str(folder / "profile.yaml"), "--detach", "--json", "--set", f"name={case.name}"]
@@ -139,12 +126,11 @@ def slug(point: str) -> str:
 async def own_world(store: Store, shown: dict[str, Any]) -> World:
     """What exists of one run only: by its VM's uuid."""
     uuid = shown["vm_uuid"]
-    world = await look(store)
+    uuids = (await arun(["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--uuid"])).text.split()
+    files = (await arun(["find", store.vms, "-mindepth", "1", "-path", f"*{uuid}*"])).text.split()
     registry = json.loads(store.ports.read_bytes())["ports"] if store.ports.exists() else {}
     ports = {f"127.0.0.1:{port}" for port, owner in registry.items() if owner.startswith(uuid)}
-    return World(
-        world.domains & {uuid}, frozenset(one for one in world.files if uuid in one), frozenset(ports)
-    )
+    return World(frozenset(uuids) & {uuid}, frozenset(files), frozenset(ports))
 
 
 def listed(shown: dict[str, Any]) -> World:

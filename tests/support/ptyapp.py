@@ -58,10 +58,10 @@ class PtyApp:
         self.output += data
         return bool(data)
 
-    def until(self, wanted: bytes, seconds: float = 30) -> None:
-        """Wait for ``wanted`` in the output since the beginning."""
+    def until(self, wanted: bytes, seconds: float = 30, *, since: int = 0) -> None:
+        """Wait for ``wanted`` in the output from byte ``since`` on."""
         limit = time.monotonic() + seconds
-        while wanted not in self.output:
+        while wanted not in self.output[since:]:
             self._read(0.1)
             assert time.monotonic() < limit, f"no {wanted!r} in {self.output[-2000:]!r}"
 

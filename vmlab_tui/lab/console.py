@@ -21,6 +21,7 @@ import tty
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import Exit, LabError
 from vmlab_tui.base.paths import short_path
 from vmlab_tui.base.terminal import RESET, TerminalFilter
@@ -275,7 +276,18 @@ class Viewer:
                     await asyncio.sleep(_LATER * 3)
                 _write(f"\r\n-- {self._label} is off --".encode())
                 return
-            await self._wire.attach()
+            await self._again()
+
+    async def _again(self) -> None:
+        """Attach once more; a QEMU that is just being started has no console yet. Raises as attach does."""
+        deadline = Deadline(_GOING_BACK)
+        while True:
+            try:
+                return await self._wire.attach()
+            except LabError:
+                if deadline.expired or not await self._on():
+                    raise
+            await asyncio.sleep(0.2)
 
     async def _on(self) -> bool:
         async with Host.open(self._uri, readonly=True) as host:

@@ -95,7 +95,7 @@ class RunScreen(VerbScreen):
         columns = (
             Column("state", 4),
             Column("nr", 2),
-            Column("step", least=16),
+            Column("step", least=16, middle=True),  # its end says which attempt, and the star
             Column("took", 8, right=True),
             Column("usual", 8, drop=1),
         )
