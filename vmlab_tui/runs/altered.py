@@ -6,20 +6,10 @@ another snapshot is seen by the VM's generation id, which libvirt changes at eac
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-
 from vmlab_tui.base.errors import LabError
-from vmlab_tui.base.paths import Locked, is_locked
-from vmlab_tui.journal.cache import load_state
-from vmlab_tui.journal.log import Journal
+from vmlab_tui.base.paths import is_locked
 from vmlab_tui.lab.console import LOCK as CONSOLE_LOCK
-from vmlab_tui.lab.context import Lab
-from vmlab_tui.lab.leases import read_lease
-from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.context import RunContext
-from vmlab_tui.runs.folder import JOURNAL
 
 BEHIND_US = "somebody went back to another snapshot of its VM, not by vmlab"
 AT_THE_CONSOLE = "somebody is at its console"
@@ -64,33 +54,3 @@ async def require_same(run: RunContext) -> None:
         raise Moved(
             f"{BEHIND_US}: what the guest is now, nobody knows", hint="go back to a checkpoint of the run"
         )
-
-
-async def visit(lab: Lab, uuid: str, how: str) -> None:
-    """Tell the run of the VM ``uuid`` that somebody goes into its guest, ``how`` in words.
-
-    Nothing where it has none, or one that is over: of that, only what it took before can be started from.
-    """
-    try:
-        lease = await asyncio.to_thread(read_lease, vm_dir(lab.store, uuid).path)
-        folder = lab.store.run(lease.run_id)
-        if not folder.is_dir() or (await asyncio.to_thread(load_state, folder)).over:
-            return
-    except LabError:
-        return
-    from vmlab_tui.runs.client import take_lock
-    from vmlab_tui.runs.control import ask
-
-    try:
-        lock = await asyncio.to_thread(take_lock, folder)
-    except Locked:
-        with contextlib.suppress(
-            LabError
-        ):  # it is about to end, or hangs, which is what one wants to look at
-            await ask(folder, verb="visit", visit=how)
-        return
-    try:
-        with Journal.append(folder / JOURNAL) as journal:
-            journal.write("altered", reason=how)
-    finally:
-        os.close(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from vmlab_tui.base.paths import Locked
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
+from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
 from vmlab_tui.lab.vmverbs import REWINDS, Change, Result, carry_out
 from vmlab_tui.runs.client import endpoint_of, take_lock
 from vmlab_tui.runs.control import RunIsOver, ask
+from vmlab_tui.runs.folder import JOURNAL
 
 _LONGEST = 480.0
 """Seconds a worker may take for a change: more than the longest libvirt call is given."""
@@ -78,6 +81,28 @@ async def change_vm(
         return await carry_out(host, vm.uuid, change, await _endpoint(lab, vm))
     finally:
         os.close(lock)
+
+
+async def visit(lab: Lab, vm: VmEntry, how: str) -> None:
+    """Tell the run of ``vm`` that somebody goes into its guest, ``how`` in words.
+
+    Nothing where it has none, or one that is over: of that, only what it took before can be started from.
+    """
+    folder = run_folder(lab, vm)
+    if folder is None or (await asyncio.to_thread(_state, folder)).over:
+        return
+    lock = await _lock(folder, 0.2)
+    # a worker that does not answer is about to end, or hangs, which is what one wants to look at; who would
+    # read a damaged journal is told by all that reads it
+    with contextlib.suppress(LabError):
+        if lock is None:
+            await ask(folder, verb="visit", visit=how)
+            return
+        try:
+            with Journal.append(folder / JOURNAL) as journal:
+                journal.write("altered", reason=how)
+        finally:
+            os.close(lock)
 
 
 async def _endpoint(lab: Lab, vm: VmEntry) -> Endpoint | None:

@@ -53,9 +53,10 @@ sets its title or clipboard, or asks it a question. Afterwards the terminal is a
             raise LabError(
                 f"VM {label(vm)} is {vm.power}", hint=f"vmlab start {label(vm)}   # then once more"
             )
-        from vmlab_tui.runs.altered import AT_THE_CONSOLE, visit
+        from vmlab_tui.runs.altered import AT_THE_CONSOLE
+        from vmlab_tui.runs.vmcontrol import visit
 
-        await visit(ctx.lab, vm.uuid, AT_THE_CONSOLE)
+        await visit(ctx.lab, vm, AT_THE_CONSOLE)
         argv = [sys.executable, "-m", "vmlab_tui.lab.console"]
         argv += ["--force"] if args.flag("force") else []
         argv += ["--", ctx.lab.uri, vm.uuid, label(vm)]

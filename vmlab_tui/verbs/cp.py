@@ -98,7 +98,7 @@ def _progress(ctx: Context, what: str) -> Callable[[int, int, str], None]:
 async def _send(ctx: Context, sources: Sequence[str], ref: str, path: str, owner: str | None) -> Outcome:
     from vmlab_tui.guests.ssh import connect
     from vmlab_tui.guests.transfer import send_tree
-    from vmlab_tui.runs.altered import visit
+    from vmlab_tui.runs.vmcontrol import visit
 
     locals_ = [Path(word) for word in sources]
     for one in locals_:
@@ -111,7 +111,7 @@ async def _send(ctx: Context, sources: Sequence[str], ref: str, path: str, owner
     vm, endpoint = await reach(ctx, ref)
     sent: list[JsonValue] = []
     lines: list[str] = []
-    await visit(ctx.lab, vm.uuid, "somebody copied files into its guest")
+    await visit(ctx.lab, vm, "somebody copied files into its guest")
     async with connect(endpoint) as guest:
         inside = path.endswith("/") or len(locals_) > 1
         for one in locals_:

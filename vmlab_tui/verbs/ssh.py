@@ -61,7 +61,7 @@ The exit code is the command's own; 255 means that SSH itself failed."""
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
-        from vmlab_tui.runs.altered import visit
+        from vmlab_tui.runs.vmcontrol import visit
 
         view: RunView | None = None
         here: Here | None = None
@@ -76,7 +76,7 @@ The exit code is the command's own; 255 means that SSH itself failed."""
         if view and here:
             command = await _here(ctx, endpoint, view, here, tuple(command))
         argv = ssh_argv(endpoint, command or None, known_hosts, tty=tty)
-        await visit(ctx.lab, vm.uuid, "somebody was in its guest by ssh")
+        await visit(ctx.lab, vm, "somebody was in its guest by ssh")
         return Outcome(exit=await ctx.front.terminal(argv))
 
 
