@@ -24,7 +24,6 @@ from vmlab_tui.lab.context import SYSTEM, Lab
 from vmlab_tui.lab.graph import Key
 from vmlab_tui.lab.memory import Memory
 from vmlab_tui.lab.reach import Action, Thing, World
-from vmlab_tui.lab.sizes import comes_back
 from vmlab_tui.lab.trash import list_entries
 from vmlab_tui.lab.vmparts import OFF, PLAIN, owned_vms
 
@@ -139,14 +138,12 @@ def _look(
         if not place.is_dir():  # a share that is not mounted looks like this
             graph.blind(f"the folder {place}", "it is to be watched, and is not there")
     everywhere = [*map(str, policy.watch), *(folder for folder, _ in pools), *leftovers.usual_folders(lab)]
-    for name in dict.fromkeys(everywhere):
+    places = [*((name, True) for name in dict.fromkeys(everywhere))]
+    places += [(name, False) for name in _neighbours(graph, beside, everywhere)]
+    for name, deep in places:
         if not memory.same_device(name):
             graph.blind(f"the folder {name}", "what was mounted there has changed meanwhile")
-        watched(graph, Path(name))
-    for name in _neighbours(graph, beside, everywhere):
-        if not memory.same_device(name):
-            graph.blind(f"the folder {name}", "what was mounted there has changed meanwhile")
-        watched(graph, Path(name), deep=False)
+        watched(graph, Path(name), deep=deep)
     for answer in answers:
         _domains(graph, answer)
     known = {one.uuid for answer in answers for one in answer.domains}
@@ -207,7 +204,6 @@ def _trash(graph: Graph, memory: Memory, policy: Policy, now: float) -> set[str]
             action=Action.EMPTY,
             since=claim.since,
             paths=tuple(move.dst for move in entry.moves),
-            frees=comes_back(files),
             stamp=parts.stamp_of(graph.store.trash / entry.id / "entry.json"),
         )
         graph.add(
@@ -250,7 +246,6 @@ def _images(graph: Graph, policy: Policy, now: float) -> None:
                 since=claim.since,
                 paths=(str(sidecar), str(path)),
                 yields=True,
-                frees=comes_back(files),
                 stamp=parts.stamp_of(sidecar, path),
             ),
             files,
@@ -272,7 +267,6 @@ def _images(graph: Graph, policy: Policy, now: float) -> None:
                 ours=True,
                 since=made,
                 paths=(str(path),),
-                frees=comes_back(files),
                 stamp=parts.stamp_of(path),
             ),
             files,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vmlab_tui.base.paths import used_bytes
+from vmlab_tui.base.signs import file_systems
 
 _FIEMAP = 0xC020660B
 _SHARED, _LAST = 0x2000, 0x1
@@ -100,22 +101,15 @@ def comes_back(files: Mapping[str, os.stat_result]) -> int:
 
 def _can_share(device: int) -> bool:
     if device not in _SHARING:
-        kind = ""
-        with open("/proc/self/mountinfo") as lines:  # noqa: PTH123
-            for line in lines:
-                words = line.split()
-                major, minor = words[2].split(":")
-                if os.makedev(int(major), int(minor)) == device:
-                    kind = words[words.index("-") + 1]
         # a file system that is not known to be without it is asked
-        _SHARING[device] = kind not in ("ext4", "ext3", "ext2", "tmpfs")
+        _SHARING[device] = file_systems().get(device) not in ("ext4", "ext3", "ext2", "tmpfs")
     return _SHARING[device]
 
 
 def shared_extents(path: str) -> tuple[tuple[int, int], ...]:
     """A file's blocks that other files use as well, as (first byte, bytes) on the device.
 
-    None where the file system cannot tell.
+    Empty where the file system cannot tell.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
