@@ -17,9 +17,9 @@ from vmlab_tui.base.paths import Locked, fsync_dir
 from vmlab_tui.journal.events import KINDS, PROSE, Event, JournalError, make, parse
 
 FILE = "journal.jsonl"
+"""Its name in a run's directory."""
 RESERVE = 1 << 17
 """Bytes that are held for a journal while it is written."""
-"""Its name in a run's directory."""
 
 for _kind in KINDS:
     faults.declare(f"journal.{_kind}", f"the first {_kind} event is on the disk")

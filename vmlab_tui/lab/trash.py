@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store, fsync_dir, write_durably
+from vmlab_tui.images.store import open_store
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -166,6 +167,12 @@ def with_reserve(store: Store, work: Callable[[], T]) -> T:
             raise
         (store.trash / RESERVE).unlink(missing_ok=True)
         return work()
+
+
+def make_store(store: Store, qemu_uid: int, qemu_gid: int, *, system: bool) -> None:
+    """`images.store.open_store`, with what a full disk will need set aside."""
+    open_store(store, qemu_uid, qemu_gid, system=system)
+    keep_reserve(store)
 
 
 def keep_reserve(store: Store) -> None:

@@ -131,7 +131,7 @@ async def before_step(run: RunContext, step: PlannedStep, since: float) -> None:
 
 async def after_step(run: RunContext, step: PlannedStep) -> None:
     """The checkpoint that the profile wants after ``step``."""
-    if step.checkpoint and run.plan.checkpoints != "none" and not run.plan.vm.time_travel:
+    if run.plan.marked(step):
         async with _not_the_end(run, f"after step {step.number:02}"):
             await take_anyway(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, "named")
 

@@ -16,7 +16,6 @@ from vmlab_tui.base.paths import Locked, Store, fsync_dir, is_locked, write_dura
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key
 from vmlab_tui.hosts.host import Host
-from vmlab_tui.images.store import open_store
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.events import Event
 from vmlab_tui.journal.log import Follower, Journal
@@ -26,7 +25,7 @@ from vmlab_tui.lab.leases import FILE as LEASE_FILE
 from vmlab_tui.lab.leases import keep, read_lease
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
 from vmlab_tui.lab.templates import drop_unfinished
-from vmlab_tui.lab.trash import keep_reserve
+from vmlab_tui.lab.trash import make_store
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.control import RunIsOver, ask
 from vmlab_tui.runs.folder import JOURNAL, LOCK, RESERVE, RESERVE_BYTES, identity
@@ -103,8 +102,7 @@ async def start(lab: Lab, prepared: Prepared, worker: SpareWorker | None = None)
     """
     prepared.raise_if_refused()
     uid, gid = prepared.facts.qemu_uid, prepared.facts.qemu_gid
-    await asyncio.to_thread(open_store, lab.store, uid, gid, system=lab.system)
-    await asyncio.to_thread(keep_reserve, lab.store)
+    await asyncio.to_thread(make_store, lab.store, uid, gid, system=lab.system)
     prepared = await asyncio.to_thread(lasting, lab, prepared)
     folder = create(lab, prepared)
     _put_on(worker or SpareWorker(), folder, prepared.env.secret)

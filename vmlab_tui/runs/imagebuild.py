@@ -31,8 +31,8 @@ from vmlab_tui.images import qemuimg
 from vmlab_tui.images.build.disk import Built, build_disk, check_needs
 from vmlab_tui.images.seed import SeedSpec, write_seed
 from vmlab_tui.images.staging import staging
-from vmlab_tui.images.store import Image, now, open_store, publish, settle, sha256_of
-from vmlab_tui.lab.trash import keep_reserve
+from vmlab_tui.images.store import Image, now, publish, settle, sha256_of
+from vmlab_tui.lab.trash import make_store
 from vmlab_tui.spec.recipe import Recipe, recipe_hash
 
 STAGED = declare("image.staged", "the staging folder exists, nothing is in it")
@@ -74,9 +74,8 @@ async def build_image(
     started = time.monotonic()
     facts = await host.facts()
     await asyncio.to_thread(
-        open_store, store, facts.qemu_uid, facts.qemu_gid, system=host.uri.endswith("/system")
+        make_store, store, facts.qemu_uid, facts.qemu_gid, system=host.uri.endswith("/system")
     )
-    await asyncio.to_thread(keep_reserve, store)
     await asyncio.to_thread(check_needs, recipe, store.images)
     deadline = Deadline(recipe.timeout)
     with _only_one(store, recipe.name):

@@ -158,6 +158,10 @@ class Plan(_Frozen):
         """Whether to ask a person ``before`` or ``after`` step ``number``."""
         return any(one.number == number and one.where == where for one in self.breaks)
 
+    def marked(self, step: PlannedStep) -> bool:
+        """Whether the profile wants a checkpoint after ``step``, and gets one."""
+        return step.checkpoint and self.checkpoints != "none" and not self.vm.time_travel
+
     @property
     def instance_id(self) -> str:
         """What cloud-init calls the guest."""

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 _TTL = 24 * 3600.0
 _MOST = 64
-_RESERVE = 1 << 30
-"""Bytes of disk that must stay free, as for a run."""
 
 
 class ForkVm(Verb):
@@ -304,12 +302,14 @@ def _takes(vm: VmEntry, count: int) -> tuple[int, int]:
 
 async def room(ctx: Context, host: Host, vm: VmEntry, count: int) -> str:
     """What to heed of the host's memory, empty if there is enough. Raises Refused when it cannot be."""
+    from vmlab_tui.runs.budget import RESERVE
+
     disk, memory = _takes(vm, count)
     many = f"{count} forks take" if count > 1 else "the fork takes"
     free = shutil.disk_usage(ctx.lab.store.root).free
-    if free < disk + _RESERVE:
+    if free < disk + RESERVE:
         raise Refused(
-            f"{many} up to {size(disk)} of disk and {size(_RESERVE)} must stay free, "
+            f"{many} up to {size(disk)} of disk and {size(RESERVE)} must stay free, "
             f"but {ctx.lab.store.root} has {size(free)}",
             hint="free some space, or fork fewer",
         )

@@ -119,16 +119,15 @@ as it is.
         if digest is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", digest):
             raise UsageError(f"--sha256 '{digest[:80]}': not 64 hexadecimal digits", hint=f"sha256sum {file}")
 
-        from vmlab_tui.images.store import add_image, open_store
-        from vmlab_tui.lab.trash import keep_reserve
+        from vmlab_tui.images.store import add_image
+        from vmlab_tui.lab.trash import make_store
         from vmlab_tui.verbs.images import image_json
 
         async with ctx.host(readonly=True) as host:
             facts = await host.facts()
         await blocking(
-            lambda: open_store(ctx.lab.store, facts.qemu_uid, facts.qemu_gid, system=ctx.lab.system)
+            lambda: make_store(ctx.lab.store, facts.qemu_uid, facts.qemu_gid, system=ctx.lab.system)
         )
-        await blocking(lambda: keep_reserve(ctx.lab.store))
         image = await add_image(ctx.lab.store, file, name, sha256=digest and digest.lower())
         line = f"image {image.name}: {image.format}, {size(image.disk_size)}, sha256 {image.digest[:12]}"
         return Outcome(image_json(image), (line,))

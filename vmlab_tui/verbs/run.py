@@ -290,8 +290,7 @@ def _told(plan: Plan, step: PlannedStep) -> str:
     """What there is to know of a step before it is done."""
     if plan.reused(step.number):
         return "done already"
-    wanted = step.checkpoint and plan.checkpoints != "none" and not plan.vm.time_travel
-    return f"at most {span(step.timeout)}{', then a checkpoint' if wanted else ''}"
+    return f"at most {span(step.timeout)}{', then a checkpoint' if plan.marked(step) else ''}"
 
 
 def plan_json(prepared: Prepared) -> JsonValue:

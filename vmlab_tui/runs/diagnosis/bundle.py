@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import Masker, clean_line
 from vmlab_tui.hosts.host import Host
+from vmlab_tui.lab.bundles import NOTE, PREFIX
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.runs.diagnosis.collect import Subject, collect
 from vmlab_tui.runs.diagnosis.evidence import Evidence, Ssh, Way
@@ -49,13 +50,13 @@ async def diagnose(lab: Lab, host: Host | None, subject: Subject, secrets: Itera
     done = Diagnosis(done.evidence, done.judgement, done.seconds, folder)
     files = {f"{name}.txt": raw for name, raw in found.raw.items()}
     files["diagnosis.txt"] = ("\n".join(lines_of(done)) + "\n").encode()
-    files["diagnosis.json"] = (json.dumps(as_json(done), indent=1) + "\n").encode()
+    files[NOTE] = (json.dumps(as_json(done), indent=1) + "\n").encode()
     _write(folder, files)
     return done
 
 
 def _new_folder(place: Path) -> Path:
-    stamp = f"diagnosis-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    stamp = f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for number in range(1, 100):
         folder = place / (stamp if number == 1 else f"{stamp}-{number}")
         try:
