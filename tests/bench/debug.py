@@ -8,18 +8,16 @@ of the step's new attempt, the cold run's with that of the same step. Where they
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 from tests.bench.figures import Figure, condition, show
 from tests.support import lab as support
+from tests.support.bench import debian_store, moment, openssh
 from vmlab_tui.base.paths import Store
 
 PROFILE = """\
@@ -74,10 +72,6 @@ def until_paused(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def moment(event: dict[str, object]) -> float:
-    return datetime.fromisoformat(str(event["time"])).timestamp()
-
-
 class Paused:
     """A run that stands still at its failed step."""
 
@@ -90,15 +84,7 @@ class Paused:
         self.attempt = 1
         plan = json.loads((self.folder / "plan.json").read_text())
         self.uuid = plan["vm"]["uuid"]
-        lease = json.loads((store.vm(self.uuid) / "lease.json").read_text())
-        port = next(one["host_port"] for one in lease["ports"] if one["name"] == "ssh")
-        hosts = store.root / "bench.hosts"
-        hosts.write_text(f"[127.0.0.1]:{port} {(store.vm(self.uuid) / 'known_host').read_text()}")
-        self._ssh: list[str | Path] = [
-            "ssh", "-F", "/dev/null", "-i", store.keys / "id_ed25519", "-p", str(port),
-            "-o", f"UserKnownHostsFile={hosts}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
-            "-o", "ConnectTimeout=30", "lab@127.0.0.1", "sudo sh -c 'echo begun'",
-        ]  # fmt: skip
+        self._ssh = openssh(store, self.uuid, store.root / "bench.hosts", "sudo sh -c 'echo begun'")
 
     def back(self) -> dict[str, float]:
         """Seconds of each part of going back and trying again, and of ``all``."""
@@ -182,14 +168,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (default 3)")
     parser.add_argument("--memory", default="1GiB", help="of the guest (default 1GiB)")
     options = parser.parse_args()
-    source, image = support.debian_image("debian-12")
-    store = support.new_store()
-    try:
-        support.put_image(store, image, source.images / image.file)
+    with debian_store() as store:
         figures = measure(store, options.rounds, options.memory)
-    finally:
-        asyncio.run(support.sweep(store))
-        shutil.rmtree(store.root)
     return show("debug", condition(), figures, as_json=options.json)
 
 

@@ -10,16 +10,15 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 from tests.bench import time_fork
 from tests.bench.figures import Figure, condition, show
 from tests.support import lab as support
+from tests.support.bench import debian_store, moment, openssh
 from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.context import Lab
@@ -62,10 +61,6 @@ def events(out: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def moment(event: dict[str, object]) -> float:
-    return datetime.fromisoformat(str(event["time"])).timestamp()
-
-
 def first_output(out: str, began: float) -> float:
     """Seconds from ``began`` (since 1970) to the first word of the profile's first step, a copy."""
     for event in events(out):
@@ -105,15 +100,7 @@ class Kept:
         self.run = str(events(out)[0]["data"]["run_id"])  # type: ignore[index]
         plan = json.loads((store.run(self.run) / "plan.json").read_text())
         self.uuid, self.name = plan["vm"]["uuid"], plan["vm"]["name"]
-        lease = json.loads((store.vm(self.uuid) / "lease.json").read_text())
-        port = next(one["host_port"] for one in lease["ports"] if one["name"] == "ssh")
-        hosts = store.root / f"{memory}.hosts"
-        hosts.write_text(f"[127.0.0.1]:{port} {(store.vm(self.uuid) / 'known_host').read_text()}")
-        self._ssh: list[str | Path] = [
-            "ssh", "-F", "/dev/null", "-i", store.keys / "id_ed25519", "-p", str(port),
-            "-o", f"UserKnownHostsFile={hosts}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
-            "-o", "ConnectTimeout=30", "lab@127.0.0.1", "true",
-        ]  # fmt: skip
+        self._ssh = openssh(store, self.uuid, store.root / f"{memory}.hosts", "true")
 
     def ssh(self) -> None:
         """One command in the guest, by OpenSSH's own client, as soon as it answers."""
@@ -179,11 +166,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (default 3)")
     parser.add_argument("--only", choices=("warm", "revert", "fork"), help="one part")
     options = parser.parse_args()
-    source, image = support.debian_image("debian-12")
-    store = support.new_store()
     figures: list[Figure] = []
-    try:
-        support.put_image(store, image, source.images / image.file)
+    with debian_store() as store:
         if options.only in (None, "warm"):
             figures += warm_starts(store, options.rounds)
         if options.only in (None, "revert"):
@@ -191,9 +175,6 @@ def main() -> int:
                 figures += reverts(store, options.rounds, memory)
         if options.only in (None, "fork"):
             figures += time_fork.measure(Lab(support.URI, store), options.rounds)
-    finally:
-        asyncio.run(support.sweep(store))
-        shutil.rmtree(store.root)
     return show("time", condition(), figures, as_json=options.json)
 
 

@@ -96,9 +96,6 @@ class World:
     files: frozenset[str]
     ports: frozenset[str]
 
-    def __sub__(self, other: World) -> World:
-        return World(self.domains - other.domains, self.files - other.files, self.ports - other.ports)
-
 
 async def killed_run(store: Store, folder: Path, case: Case) -> dict[str, Any]:
     """Start a run whose worker dies at the point; the run as a second process shows it."""
