@@ -50,7 +50,8 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def lab_store(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An empty store for `qemu:///system`, also in the environment of what the test starts.
 
-    Afterwards no domain may name it and no VM directory may be in it; it is removed in any case.
+    Afterwards nothing may work on it, no domain may name it and no VM directory may be in it; it is removed
+    in any case.
     """
     from tests.support import lab
 
@@ -60,9 +61,11 @@ def lab_store(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     try:
         yield store
     finally:
+        working = leftovers.end_workers(store)
         swept = asyncio.run(lab.sweep(store))
         folders = [path.name for path in store.vms.iterdir()] if store.vms.is_dir() else []
         shutil.rmtree(store.root)
+    assert not working, f"still at work on the store: {working}"
     assert not swept, f"domains left in the store: {swept}"
     assert not folders, f"VM directories left in the store: {folders}"
 

@@ -189,5 +189,7 @@ async def test_killed_at_every_sync_point(
         async with gate:
             return await one_point(lab_store, tmp_path, case, then)
 
-    complaints = [text for text in await asyncio.gather(*map(guarded, cases())) if text]
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(guarded(case)) for case in cases()]
+    complaints = [text for task in asked if (text := task.result())]
     assert not complaints, "\n".join(complaints)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -50,17 +51,31 @@ def _domains() -> Iterator[str]:
 
 def own_processes() -> list[str]:
     """Living processes, however detached, that a test of this session started."""
-    return sorted(line for line, ours in _processes() if ours)
+    return sorted(line for line, ours in _processes(f"{MARK}={os.environ.get(MARK, '-')}") if ours)
 
 
-def _processes() -> Iterator[tuple[str, bool]]:
-    """What lives, as a line, and whether this session started it; of foreign ones only QEMU and dnsmasq."""
+def end_workers(store: Store) -> list[str]:
+    """Kill what works on ``store`` and has not ended after ten seconds: a test that failed leaves runs going."""
+    mark = f"VMLAB_STORE={store.root}"
+    for _ in range(50):
+        left = sorted(line for line, ours in _processes(mark) if ours)
+        if not left:
+            return []
+        time.sleep(0.2)
+    for line in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+    return left
+
+
+def _processes(mark: str) -> Iterator[tuple[str, bool]]:
+    """What lives, as a line, and whether ``mark`` is in its environment; without only QEMU and dnsmasq."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         try:
             words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            ours = f"{MARK}={os.environ.get(MARK, '-')}\0".encode() in (folder / "environ").read_bytes()
+            ours = f"{mark}\0".encode() in (folder / "environ").read_bytes()
         except OSError:
             continue
         if words and (ours or re.match(r"\S*(qemu-system|dnsmasq)", words)):
@@ -104,7 +119,7 @@ def look() -> World:
     """The machine as it is now."""
     return World(
         domains=frozenset(_domains()),
-        processes=frozenset(line for line, _ in _processes()),
+        processes=frozenset(line for line, _ in _processes(f"{MARK}={os.environ.get(MARK, '-')}")),
         listening=frozenset(_listening()),
         mounts=frozenset(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
         loops=frozenset(_loops()),
