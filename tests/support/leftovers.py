@@ -55,7 +55,7 @@ def own_processes() -> list[str]:
 
 
 def end_workers(store: Store) -> list[str]:
-    """Kill what works on ``store`` and has not ended after ten seconds: a test that failed leaves runs going."""
+    """Kill what works on ``store`` and has not ended within ten seconds: a failed test leaves runs going."""
     mark = f"VMLAB_STORE={store.root}"
     for _ in range(50):
         left = sorted(line for line, ours in _processes(mark) if ours)
