@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 import vmlab_tui.runs.client
 import vmlab_tui.runs.worker  # noqa: F401 - declares the sync points of a run
-from tests.runs.command import vmlab
+from tests.runs.command import Said, vmlab
 from vmlab_tui.base import faults
 from vmlab_tui.base.paths import Store, is_locked
 from vmlab_tui.base.proc import arun
@@ -36,10 +37,8 @@ artifacts: [/root/begun]
 on_pass: destroy
 on_fail: destroy
 """
-REACHED_ONLY = {
-    "lease.extended": "keep",
-}
-"""Points that a run passes only when its VM is kept."""
+ONLY_KEPT = "lease.extended"
+"""A point that a run passes only when its VM is kept."""
 JOURNALED = (
     "run_created worker_started step_started stage waited intent done removed step_finished check_result "
     "checkpoint"
@@ -65,26 +64,31 @@ POINTS = sorted(
 
 @dataclass(frozen=True)
 class Case:
-    """Where the worker of a run dies, and how that run differs from the others."""
+    """At the first of which points the worker of a run dies, and how that run differs from the others."""
 
-    point: str
-    words: tuple[str, ...] = ("--cold",)
-    warm: bool = False
+    name: str
+    points: tuple[str, ...]
+    warm: bool = True
+    words: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        return slug(self.point) + "-warm" * self.warm
+    def told(self, folder: Path) -> Path:
+        """The file that gets the name of each point at which it died."""
+        return folder / f"{self.name}.told"
 
 
 def cases() -> list[Case]:
-    """Every point in a cold run, and those of a warm start in a warm one."""
-    found = [Case(point, (), warm=True) for point in (*ONLY_WARM, *ALSO_WARM)]
+    """Every point in a warm run, which has no boot to wait for; those of making a VM in a cold one, too."""
+    found = []
     for number, point in enumerate(POINTS):
         if point.startswith("template."):
             # of such a VM there is none yet
-            found.append(Case(point, ("--cold", "--set", f"vm.memory={193 + number}MiB")))
-        elif point not in ONLY_WARM:
-            found.append(Case(point))
+            words = ("--cold", "--set", f"vm.memory={193 + number}MiB")
+            found.append(Case(slug(point), (point,), False, words))
+        else:
+            keep = ("--on-pass", "keep") if point == ONLY_KEPT else ()
+            found.append(Case(slug(point) + "-warm", (point,), words=keep))
+        if point in ALSO_WARM:
+            found.append(Case(slug(point), (point,), False, ("--cold",)))
     return found
 
 
@@ -97,16 +101,26 @@ class World:
     ports: frozenset[str]
 
 
-async def killed_run(store: Store, folder: Path, case: Case) -> dict[str, Any]:
-    """Start a run whose worker dies at the point; the run as a second process shows it."""
-    words = ["run", str(folder / "profile.yaml"), "--detach", "--json", "--set", f"name={case.name}"]
-    keep = REACHED_ONLY.get(case.point)
-    more = [*case.words, *(["--on-pass", keep] if keep else [])]
-    await vmlab(store, *words, *more, VMLAB_FAULT=f"{case.point}:kill")
+async def begun(store: Store, folder: Path, case: Case) -> tuple[Said, str]:
+    """Start a run whose worker dies at the first of the points; what was said, and the run."""
+    words = ("--detach", "--json", "--set", f"name={case.name}", *case.words)
+    deaths, told = deadly(case.points), str(case.told(folder))
+    said = await vmlab(
+        store, "run", folder / "profile.yaml", *words, VMLAB_FAULT=deaths, VMLAB_FAULT_TOLD=told
+    )
     (run,) = [one.name for one in store.runs.iterdir() if one.name.startswith(case.name + "-2")]
+    return said, run
+
+
+def deadly(points: Iterable[str]) -> str:
+    return ",".join(f"{point}:kill" for point in points)
+
+
+async def at_rest(store: Store, run: str) -> dict[str, Any]:
+    """The run as a second process shows it, once its worker is gone."""
     async with asyncio.timeout(180):
         while is_locked(store.run(run) / "lock"):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
     return await show(store, run)
 
 
@@ -142,54 +156,100 @@ def listed(shown: dict[str, Any]) -> World:
 EMPTY = World(frozenset(), frozenset(), frozenset())
 
 
-async def one_point(store: Store, folder: Path, case: Case, then: str) -> str:
-    """Kill, compare, go on; the complaint, or nothing when all was right."""
-    shown, point = await killed_run(store, folder, case), case.point
+async def interrupted(store: Store, shown: dict[str, Any]) -> str:
+    """What is wrong about a run whose worker was killed; empty if nothing."""
+    if shown["status"] != "interrupted":
+        return f"the run is {shown['status']}: the point was not reached, or the worker lived on"
+    there = await own_world(store, shown)
+    return f"listed {listed(shown)} but there is {there}" if listed(shown) != there else ""
+
+
+async def gone(store: Store, after: dict[str, Any]) -> str:
+    """What is wrong about a run that is over; empty if nothing."""
+    left = await own_world(store, after)
+    if (store.templates / f".new-{after['run']}").exists():
+        return "there is an unfinished template"
+    return f"there is still {left}" if left != EMPTY or after["owns"] else ""
+
+
+async def ended(store: Store, folder: Path, case: Case) -> str:
+    """Kill it, compare, end it; the complaint, or nothing when all was right."""
+    _, run = await begun(store, folder, case)
+    shown = await at_rest(store, run)
     if bool(shown["start"]) is not case.warm:
         return f"{case.name}: the run started from {shown['start']}: {shown['start_reason']}"
-    run = shown["run"]
-    if shown["status"] != "interrupted":
-        return f"{point}: the run is {shown['status']}: the point was not reached, or the worker lived on"
-    there = await own_world(store, shown)
-    if listed(shown) != there:
-        return f"{point}: listed {listed(shown)} but there is {there}"
-    if then == "end":
-        said = await vmlab(store, "runs", "end", run, "--yes", "--json")
-    else:
-        said = await vmlab(store, "runs", "resume", run)
+    if problem := await interrupted(store, shown):
+        return f"{case.name}: {problem}"
+    said = await vmlab(store, "runs", "end", run, "--yes", "--json")
     if said.status:
-        return f"{point}: runs {then} ended with {said.status}: {(said.out + said.err)[-1500:]}"
+        return f"{case.name}: runs end ended with {said.status}: {(said.out + said.err)[-1500:]}"
     after = await show(store, run)
-    if after["status"] != ("ended" if then == "end" else "passed"):
-        return f"{point}: after {then} the run is {after['status']}: {after['detail']}"
-    if then == "resume" and point in REACHED_ONLY:
-        await vmlab(store, "runs", "end", run, "--yes")
-        after = await show(store, run)
-    left = await own_world(store, shown)
-    if (store.templates / f".new-{run}").exists():
-        return f"{point}: after {then} there is an unfinished template"
-    return f"{point}: after {then} there is still {left}" if left != EMPTY or after["owns"] else ""
+    if after["status"] != "ended":
+        return f"{case.name}: afterwards the run is {after['status']}: {after['detail']}"
+    problem = await gone(store, after)
+    return f"{case.name}: afterwards {problem}" if problem else ""
 
 
-@pytest.mark.guest
-@pytest.mark.parametrize("then", ["end", "resume"])
-async def test_killed_at_every_sync_point(
-    lab_store: Store, tiny_image: str, tmp_path: Path, then: str
-) -> None:
+async def resumed(store: Store, folder: Path, case: Case) -> set[str]:
+    """Kill it at the first of the points, resume it, kill it at the next, until it passes; where it died."""
+    told = case.told(folder)
+    told.touch()
+    left = set(case.points)
+    deaths: list[str] = []
+    said, run = await begun(store, folder, case)
+    shown = await at_rest(store, run)
+    while len(names := told.read_text().split()) > len(deaths):
+        deaths = names
+        left.discard(deaths[-1])
+        problem = await interrupted(store, shown)
+        assert not problem, f"killed at {', then '.join(deaths)}: {problem}\n{(said.out + said.err)[-1500:]}"
+        said = await vmlab(store, "runs", "resume", run, VMLAB_FAULT=deadly(left), VMLAB_FAULT_TOLD=str(told))
+        shown = await at_rest(store, run)
+    assert (shown["status"], said.status) == ("passed", 0), f"killed at {deaths}: {shown}\n{said}"
+    assert bool(shown["start"]) is case.warm, shown["start_reason"]
+    if shown["owns"]:
+        assert (await vmlab(store, "runs", "end", run, "--yes")).status == 0
+    assert not (problem := await gone(store, await show(store, run))), problem
+    return set(deaths)
+
+
+@pytest.fixture
+async def killed(lab_store: Store, tiny_image: str, tmp_path: Path) -> Path:
+    """The folder of the profile; a first run of it has left its template."""
     assert len(POINTS) > 20
     (tmp_path / "files").mkdir()
     (tmp_path / "files/one").write_text("1\n")
     (tmp_path / "profile.yaml").write_text(PROFILE.replace("image: tiny", f"image: {tiny_image}"))
-    gate = asyncio.Semaphore(AT_ONCE)
-
     first = await vmlab(lab_store, "run", tmp_path / "profile.yaml", "--set", "name=template")
     assert first.status == 0, first.err
+    return tmp_path
+
+
+@pytest.mark.guest
+async def test_killed_at_every_sync_point_and_ended(lab_store: Store, killed: Path) -> None:
+    gate = asyncio.Semaphore(AT_ONCE)
 
     async def guarded(case: Case) -> str:
         async with gate:
-            return await one_point(lab_store, tmp_path, case, then)
+            return await ended(lab_store, killed, case)
 
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(guarded(case)) for case in cases()]
     complaints = [text for task in asked if (text := task.result())]
     assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.guest
+async def test_killed_at_every_sync_point_one_after_the_other_and_resumed(
+    lab_store: Store, killed: Path
+) -> None:
+    # the process that makes a run dies at one of two points, and only once
+    cold = set(POINTS) - {*ONLY_WARM, ONLY_KEPT, "journal.run_created"}
+    warm = {*ONLY_WARM, *ALSO_WARM, ONLY_KEPT, "journal.run_created"}
+    unlike = ("--cold", "--set", "vm.memory=193MiB")  # of such a VM there is no template yet
+    async with asyncio.TaskGroup() as group:
+        one = group.create_task(resumed(lab_store, killed, Case("cold", tuple(cold), False, unlike)))
+        two = group.create_task(
+            resumed(lab_store, killed, Case("warm", tuple(warm), words=("--on-pass", "keep")))
+        )
+    assert (one.result(), two.result()) == (cold, warm)

@@ -2,7 +2,8 @@
 
 ``VMLAB_FAULT=name:action[,name:action...]`` with action ``kill`` (SIGKILL to this process), ``stop``
 (SIGSTOP: a test looks around and continues or kills), ``fail`` (raise LabError) or ``full`` (raise
-OSError ENOSPC). Without the variable a point costs one dictionary look-up.
+OSError ENOSPC). Without the variable a point costs one dictionary look-up. Of several the first that is
+passed acts; its name is added to the file that ``VMLAB_FAULT_TOLD`` names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from pathlib import Path
 
 from vmlab_tui.base.errors import LabError
 
@@ -36,6 +38,9 @@ def point(name: str) -> None:
     action = _ARMED.get(name)
     if action is None:
         return
+    if told := os.environ.get("VMLAB_FAULT_TOLD"):
+        with Path(told).open("a") as file:
+            file.write(f"{name}\n")
     if action == "fail":
         raise LabError(f"fault injected at {name}")
     if action == "full":
