@@ -176,6 +176,20 @@ async def test_after_an_edit_only_what_changed_is_done_again(lab_store: Store, p
     assert (await after())[0] == boot
 
 
+async def test_the_vm_of_a_run_that_goes_on_is_left_alone(lab_store: Store, profile: Any) -> None:
+    path = profile(STEPS.replace("test -e /root/fixed", "until test -e /root/go; do sleep 0.1; done"))
+    said = await vmlab(lab_store, "run", path, "--detach", "--on-pass", "destroy")
+    assert said.status == 0, said
+    run = newest(lab_store)
+    async with asyncio.timeout(120):
+        while not (run / f"steps/{THIRD}-third.1.log").exists():
+            await asyncio.sleep(0.1)
+    start = (await vmlab(lab_store, "run", path, "--plan", "--json")).data["plan"]["start"]
+    assert (start["kind"], start["after"]) == ("template", BOOT - 1), "it will be gone before it is copied"
+    await inside(lab_store, run.name, "sudo touch /root/go")
+    assert (await vmlab(lab_store, "runs", "wait", run.name)).status == 0
+
+
 @dataclass(frozen=True)
 class Edit:
     """One kind of change to a profile, which steps a run of it takes over, and what its log has then."""

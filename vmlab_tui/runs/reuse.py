@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.paths import is_locked
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Snapshot
@@ -16,6 +17,7 @@ from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import Lease, all_leases
 from vmlab_tui.lab.templates import find_template
+from vmlab_tui.runs.folder import LOCK
 from vmlab_tui.runs.keys import differences
 from vmlab_tui.runs.plan import Plan, PlannedKey, PlannedStart, PlannedStep, read_plan
 
@@ -107,14 +109,19 @@ def best_first(kept: Sequence[Kept], keys: Sequence[PlannedKey]) -> list[Match]:
 
 
 def kept_vms(lab: Lab) -> list[Kept]:
-    """The VMs of ours whose runs can be read, the newest first."""
+    """The VMs of ours whose runs can be read and stand still, the newest first.
+
+    The VM of a run that goes on is not kept yet: it may be gone before it is copied, and would have to
+    stop for that.
+    """
     found = []
     for lease in all_leases(lab.store)[0].values():
         folder = lab.store.run(lease.run_id)
         try:
             if folder.is_dir():
                 kept = Kept(lease, read_plan(folder), load_state(folder))
-                if kept.plan.vm.uuid == lease.uuid:
+                busy = kept.state.state in ("starting", "running") and is_locked(folder / LOCK)
+                if kept.plan.vm.uuid == lease.uuid and not busy:
                     found.append(kept)
         except LabError:
             continue  # what cannot be read cannot be reused
