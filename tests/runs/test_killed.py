@@ -159,7 +159,7 @@ EMPTY = World(frozenset(), frozenset(), frozenset())
 async def interrupted(store: Store, shown: dict[str, Any]) -> str:
     """What is wrong about a run whose worker was killed; empty if nothing."""
     if shown["status"] != "interrupted":
-        return f"the run is {shown['status']}: the point was not reached, or the worker lived on"
+        return f"the run is {shown['status']} ({shown['detail']}), not killed"
     there = await own_world(store, shown)
     return f"listed {listed(shown)} but there is {there}" if listed(shown) != there else ""
 

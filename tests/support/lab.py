@@ -253,7 +253,7 @@ async def fork_of(host: Host, template: Vm) -> Vm:
     )
     try:
         await fork(host, template.uuid, READY, spec)
-        await wait_for(host, vm, 60)
+        await wait_for(host, vm)
     except BaseException:
         await remove(host, vm)
         raise
