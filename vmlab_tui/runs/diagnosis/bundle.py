@@ -17,7 +17,7 @@ from vmlab_tui.base.text import Masker, clean_line
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.bundles import NOTE, PREFIX
 from vmlab_tui.lab.context import Lab
-from vmlab_tui.runs.diagnosis.collect import Subject, collect
+from vmlab_tui.runs.diagnosis.collect import LIMIT, Subject, collect
 from vmlab_tui.runs.diagnosis.evidence import Evidence, Ssh, Way
 from vmlab_tui.runs.diagnosis.finding import Finding
 from vmlab_tui.runs.diagnosis.rules import Judgement, judge
@@ -35,13 +35,15 @@ class Diagnosis:
     folder: Path | None = None
 
 
-async def diagnose(lab: Lab, host: Host | None, subject: Subject, secrets: Iterable[str] = ()) -> Diagnosis:
-    """Look, judge, and keep a bundle in the run's directory, else in the VM's.
+async def diagnose(
+    lab: Lab, host: Host | None, subject: Subject, secrets: Iterable[str] = (), limit: float = LIMIT
+) -> Diagnosis:
+    """Look for at most ``limit`` seconds, judge, and keep a bundle in the run's directory, else in the VM's.
 
     ``secrets`` are masked in all of it. Raises LabError when the bundle cannot be written.
     """
     began = time.monotonic()
-    found = await collect(lab, host, subject, Masker(secrets).mask)
+    found = await collect(lab, host, subject, Masker(secrets).mask, limit)
     done = Diagnosis(found.evidence, judge(found.evidence), round(time.monotonic() - began, 2))
     place = subject.view.folder if subject.view else lab.store.vm(subject.uuid) if subject.own else None
     if place is None or not place.is_dir():

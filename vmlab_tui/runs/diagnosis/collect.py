@@ -37,9 +37,10 @@ from vmlab_tui.spec.model import RunStep, WaitStep
 
 LIMIT = 9.0
 """Seconds for all of it."""
-_LOGIN = 2.5
-"""Seconds after which the agent, where there is one, is not kept waiting for the SSH login any longer."""
-_PING = 2.0
+_LOGIN = 0.28
+"""Share of the time after which the agent, where there is one, waits for the SSH login no longer."""
+_PING = 0.22
+"""Share of the time that the agent has to say that it is there."""
 _TAIL = 64 << 10
 _SCRIPT = re.compile(
     r"/\S*/units/vmlab-[^/\s]+/script(: (?:line )?\d+)?(?:: /\S*/units/vmlab-[^/\s]+/script)?"
@@ -162,7 +163,7 @@ async def _look_inside(
     login = asyncio.create_task(_log_in(lab, subject, found, deadline.part(deadline.seconds - 1)))
     told, way = None, Way.SSH
     try:
-        await asyncio.wait({login}, timeout=_LOGIN)
+        await asyncio.wait({login}, timeout=_LOGIN * deadline.seconds)
         if not (login.done() and login.result()):
             alive, said = await ping
             _know(found, agent=alive, agent_said=said)
@@ -191,7 +192,7 @@ async def _ping(host: Host | None, uuid: str, deadline: Deadline) -> tuple[bool,
     if host is None:
         return False, "libvirt does not answer"
     try:
-        await host.agent(uuid, "guest-ping", timeout=deadline.part(_PING))
+        await host.agent(uuid, "guest-ping", timeout=deadline.part(_PING * deadline.seconds))
     except LabError as error:
         return False, error.message
     return True, ""
