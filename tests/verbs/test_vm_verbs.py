@@ -24,6 +24,7 @@ from vmlab_tui.base.paths import Store, locked
 from vmlab_tui.hosts import rewind
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot
+from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
@@ -421,6 +422,13 @@ async def test_nobody_goes_back_under_an_interrupted_run(lab: Lab) -> None:
     end_run(lab)
     outcome = await do(lab, "snapshot.delete", vm="last", snapshot="one")
     assert outcome.data["deleted"] == "one"
+
+
+async def test_an_interrupted_run_knows_what_was_done_to_its_vm(lab: Lab) -> None:
+    for ident, known in (("vm.pause", ""), ("vm.reboot", "reboot, asked by ")):
+        await do(lab, ident, vm=["last"])
+        told = load_state(lab.store.run(RUN)).altered
+        assert told.startswith(known) and bool(told) is bool(known), ident
 
 
 async def test_a_snapshot_that_is_not_there_names_those_that_are(lab: Lab) -> None:

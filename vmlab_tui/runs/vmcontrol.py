@@ -16,7 +16,7 @@ from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
-from vmlab_tui.lab.vmverbs import REWINDS, Change, Result, carry_out
+from vmlab_tui.lab.vmverbs import ALTERS, REWINDS, Change, Result, carry_out
 from vmlab_tui.runs.client import endpoint_of, take_lock
 from vmlab_tui.runs.control import RunIsOver, ask
 from vmlab_tui.runs.folder import JOURNAL
@@ -78,6 +78,8 @@ async def change_vm(
                 f"VM {vm.name}: its run {folder.name} is interrupted, and would go on as if nothing had been",
                 hint=f"vmlab runs resume {folder.name}   # or: vmlab runs end {folder.name} --keep",
             )
+        if change.do in ALTERS and not state.over:
+            _altered(folder, f"{change.text}, asked by {by}")
         return await carry_out(host, vm.uuid, change, await _endpoint(lab, vm))
     finally:
         os.close(lock)
@@ -99,10 +101,15 @@ async def visit(lab: Lab, vm: VmEntry, how: str) -> None:
             await ask(folder, verb="visit", visit=how)
             return
         try:
-            with Journal.append(folder / JOURNAL) as journal:
-                journal.write("altered", reason=how)
+            _altered(folder, how)
         finally:
             os.close(lock)
+
+
+def _altered(folder: Path, how: str) -> None:
+    """Have a run without a worker, whose lock is held, know that its guest is something else from here on."""
+    with contextlib.suppress(LabError), Journal.append(folder / JOURNAL) as journal:
+        journal.write("altered", reason=how)
 
 
 async def _endpoint(lab: Lab, vm: VmEntry) -> Endpoint | None:
