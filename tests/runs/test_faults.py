@@ -103,6 +103,17 @@ def small_store(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator
         shutil.rmtree(store.root)
 
 
+def fill(store: Store, left: int) -> Path:
+    """Take all of the store's file system but ``left`` bytes; the file that takes it."""
+    for template in store.templates.iterdir():  # that could be made room of
+        shutil.rmtree(template) if template.is_dir() else template.unlink()
+    filler = store.root / "filler"
+    with filler.open("wb") as file:
+        free = os.statvfs(store.root)
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - left)
+    return filler
+
+
 async def test_the_disk_is_full_at_a_checkpoint(
     small_store: Store, tiny_built: tuple[Store, Any], tmp_path: Path
 ) -> None:
@@ -120,12 +131,7 @@ steps:
     )
     run = await start(small_store, path, "--break", "first", "--break", "second")
     await until(small_store, run, "paused", at=FIRST)
-    for template in (small_store.root / "templates").iterdir():  # that could be made room of
-        shutil.rmtree(template) if template.is_dir() else template.unlink()
-    filler = small_store.root / "filler"
-    with filler.open("wb") as file:
-        free = os.statvfs(small_store.root)
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - (8 << 20))
+    filler = fill(small_store, 8 << 20)
     assert (await say(small_store, "continue", run)).status == 0
     shown = await until(small_store, run, "paused", at=FIRST + 1)
     assert [one["name"] for one in shown["checkpoints"]] == ["clean-boot"]
@@ -151,6 +157,41 @@ steps:
     log = (small_store.run(run) / f"steps/{FIRST + 1}-second.1.log").read_text()
     assert log == "first\nsecond\n"
     assert (await vmlab(small_store, "runs", "end", run, "--yes")).status == 0
+
+
+async def test_the_disk_is_full_under_the_guest(
+    small_store: Store, tiny_built: tuple[Store, Any], tmp_path: Path
+) -> None:
+    """QEMU lets the VM stand still; the run says so, and the step goes on once there is room.
+
+    The tiny guest lives in its memory: nothing of its disk is read any more.
+    """
+    source, image = tiny_built
+    lab.put_image(small_store, image, source.images / image.file)
+    path = written(
+        tmp_path,
+        image.name,
+        """\
+checkpoints: none
+on_pass: destroy
+steps:
+  - {name: writes, run: "echo begun; yes | head -c 30000000 >/dev/vda; sync; echo done"}
+""",
+    )
+    run = await start(small_store, path, "--break", "writes")
+    await until(small_store, run, "paused", at=FIRST)
+    filler = fill(small_store, 4 << 20)
+    assert (await say(small_store, "continue", run)).status == 0
+    says = "stands still: QEMU could not write its disk"
+    async with asyncio.timeout(120):
+        while not any(says in note["text"] for note in (await show(small_store, run))["notes"]):
+            await asyncio.sleep(0.2)
+    filler.unlink()
+    unpaused = await vmlab(small_store, "unpause", run)
+    assert unpaused.status == 0, unpaused
+    ended = await vmlab(small_store, "runs", "wait", run)
+    assert ended.status == 0, ended.err
+    assert (small_store.run(run) / f"steps/{FIRST}-writes.1.log").read_text() == "begun\ndone\n"
 
 
 async def test_a_secret_is_in_no_file_no_argument_and_no_definition_whatever_one_does(

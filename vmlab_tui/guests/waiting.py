@@ -299,8 +299,12 @@ async def while_alive(
 
     Otherwise a guest that is gone looks like one that is slow until SSH notices, a minute later.
     """
-    watch = _Watch(endpoint, console_tail, alive, waiting_for, stage)
-    working, ticking = asyncio.create_task(work), asyncio.create_task(watch.tick())
+    return await beside(work, _Watch(endpoint, console_tail, alive, waiting_for, stage).tick())
+
+
+async def beside(work: Coroutine[Any, Any, T], watch: Coroutine[Any, Any, None]) -> T:
+    """What ``work`` returns or raises, or what ``watch``, which has no end, raises before that."""
+    working, ticking = asyncio.create_task(work), asyncio.create_task(watch)
     try:
         await asyncio.wait({working, ticking}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():

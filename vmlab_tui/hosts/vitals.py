@@ -13,6 +13,8 @@ import libvirt
 from vmlab_tui.hosts.domains import POWER
 from vmlab_tui.hosts.model import Power
 
+DISK_ERROR = "I/O error"
+"""Why a VM is paused whose disk could not be written or read: mostly since the host's file system is full."""
 _REASONS: dict[int, tuple[str, ...]] = {
     libvirt.VIR_DOMAIN_PAUSED: (
         "unknown",
@@ -20,7 +22,7 @@ _REASONS: dict[int, tuple[str, ...]] = {
         "migration",
         "save",
         "dump",
-        "I/O error",
+        DISK_ERROR,
         "watchdog",
         "from snapshot",
         "shutting down",

@@ -71,6 +71,8 @@ class RunContext:
         self.stop = StopRequest()
         self.pause = Pause()
         self.endpoint: Endpoint | None = None
+        self.stuck = False
+        """Whether QEMU has stopped the VM since its disk could not be written, when last looked at."""
         self.generation = ""
         """The VM's generation id (libvirt's ``<genid>``) as far as this run knows of it; empty: not yet."""
         self._guest: Guest | None = None

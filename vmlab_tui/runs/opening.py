@@ -7,6 +7,7 @@ is kept, what may be half done is done anew.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypedDict
@@ -17,6 +18,7 @@ from vmlab_tui.base.errors import Refused, StepError
 from vmlab_tui.base.faults import declare, point
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.text import clean
+from vmlab_tui.base.units import size
 from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.endpoint import Endpoint
 from vmlab_tui.guests.keys import ensure_user_key, new_host_key, warm_up
@@ -24,6 +26,7 @@ from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.stage import Stage
 from vmlab_tui.guests.waiting import wait_ready, while_alive
 from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
+from vmlab_tui.hosts.vitals import DISK_ERROR
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.seed import SeedSpec, write_seed
 from vmlab_tui.lab.leases import FILE as LEASE_FILE
@@ -241,7 +244,17 @@ def watchers(run: RunContext) -> Watchers:
     """What waiting for the guest needs of the run: where to tell, the console, whether the VM lives."""
 
     async def alive() -> bool:
-        return await run.host.power(run.plan.vm.uuid) in (Power.ON, Power.PAUSED)
+        now = await run.host.vitals(run.plan.vm.uuid)
+        stuck = now.power is Power.PAUSED and now.reason == DISK_ERROR
+        if stuck and not run.stuck:
+            free, name = size(shutil.disk_usage(run.vm.path).free), run.plan.vm.name
+            run.note(
+                f"VM {name} stands still: QEMU could not write its disk, {free} are free in {run.vm.path}; "
+                f"make room, then it goes on where it was: vmlab unpause {name}",
+                level="warn",
+            )
+        run.stuck = stuck
+        return now.power in (Power.ON, Power.PAUSED)
 
     return Watchers(
         on_stage=lambda stage, detail: run.stage(str(stage), detail),

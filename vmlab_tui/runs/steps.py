@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import time
@@ -17,7 +18,7 @@ from vmlab_tui.base.units import duration, size
 from vmlab_tui.checks.registry import CheckSpec, run_check
 from vmlab_tui.guests.transfer import send_tree
 from vmlab_tui.guests.units import UnitSpec, kill_unit, run_unit
-from vmlab_tui.guests.waiting import boot_id, reboot
+from vmlab_tui.guests.waiting import beside, boot_id, reboot
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.runs import altered
 from vmlab_tui.runs.context import Result, RunContext
@@ -32,6 +33,7 @@ UNIT_ENDED = declare("unit.ended", "the unit has ended, the journal does not kno
 COPY_DONE = declare("copy.done", "files are in the guest, the journal does not know")
 
 _PROGRESS_SECONDS = 0.5
+_DISK_SECONDS = 2.0
 
 
 async def profile_step(run: RunContext, step: PlannedStep) -> Result:
@@ -124,6 +126,12 @@ async def _script(run: RunContext, step: PlannedStep, what: RunStep) -> Result:
         try:
             status = await _follow(run, step, unit, Deadline(step.timeout))
         except DeadlineError as error:
+            if run.stuck:
+                raise StepError(
+                    f"step '{step.name}' passed its time limit of {duration(step.timeout)}: "
+                    "the VM stands still, since its disk could not be written",
+                    hint=f"make room, then: vmlab unpause {run.plan.vm.name}",
+                ) from error
             await kill_unit(run.guest, unit)
             raise StepError(
                 f"step '{step.name}' was stopped after {duration(step.timeout)}, its time limit",
@@ -171,9 +179,18 @@ async def _follow(run: RunContext, step: PlannedStep, unit: UnitSpec, deadline: 
             point(UNIT_STARTED)
 
         try:
-            return await run_unit(run.guest, unit, on_bytes, deadline, alive=lambda: _there(run))
+            work = run_unit(run.guest, unit, on_bytes, deadline, alive=lambda: _there(run))
+            return await beside(work, _look_at_disk(run))
         finally:
             keep(masker.finish())
+
+
+async def _look_at_disk(run: RunContext) -> None:
+    """Have it noted when the VM stands still for a full disk: from within it looks like a slow command."""
+    while True:
+        await asyncio.sleep(_DISK_SECONDS)
+        with contextlib.suppress(LabError):  # whoever needs the VM or libvirt says so
+            await watchers(run)["alive"]()
 
 
 async def _there(run: RunContext) -> bool:
