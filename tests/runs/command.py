@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmlab_tui.base.paths import Store
+from vmlab_tui.base.paths import Store, is_locked
 from vmlab_tui.base.proc import arun
+from vmlab_tui.runs.folder import JOURNAL, LOCK
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,26 @@ def only_run(store: Store) -> Path:
     """The folder of the one run in the store."""
     (folder,) = store.runs.iterdir()
     return folder
+
+
+async def show(store: Store, run: str) -> Any:
+    """The run as a second process shows it."""
+    said = await vmlab(store, "runs", "show", run, "--json")
+    assert said.status == 0, said
+    return said.data
+
+
+async def show_when(store: Store, run: str, right: Callable[[Any], bool], seconds: float = 120) -> Any:
+    """What :func:`show` says as soon as that is ``right``, asked when the journal grew or the worker went.
+
+    Raises TimeoutError after ``seconds``.
+    """
+    folder, seen, end = store.run(run), None, time.monotonic() + seconds
+    while time.monotonic() < end:
+        now = ((folder / JOURNAL).stat().st_size, is_locked(folder / LOCK))
+        if now != seen:
+            seen = now
+            if right(told := await show(store, run)):
+                return told
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"run {run} after {seconds:g} s: {await show(store, run)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs.command import Said, only_run, vmlab
+from tests.runs.command import Said, only_run, show, show_when, vmlab
 from vmlab_tui.base.paths import Store, is_locked
 from vmlab_tui.base.proc import arun
 
@@ -52,25 +52,20 @@ async def start(store: Store, profile: Path, *words: str, fault: str = "") -> st
     return only_run(store).name
 
 
-async def show(store: Store, run: str) -> Any:
-    said = await vmlab(store, "runs", "show", run, "--json")
-    assert said.status == 0, said.err
-    return said.data
-
-
 def journal(store: Store, run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (store.run(run) / "journal.jsonl").read_text().splitlines()]
 
 
 async def until(store: Store, run: str, *states: str, at: int | None = None, since: int = 0) -> Any:
     """What is shown of the run as soon as it is in one of these states, at that step, after that event."""
-    async with asyncio.timeout(120):
-        while True:
-            shown = await show(store, run)
-            if shown["status"] in states and at in (None, shown["step"]) and shown["seq"] > since:
-                return shown
-            assert shown["status"] not in ("passed", "failed", "error", "ended"), shown
-            await asyncio.sleep(0.1)
+
+    def right(told: Any) -> bool:
+        if told["status"] in states and at in (None, told["step"]) and told["seq"] > since:
+            return True
+        assert told["status"] not in ("passed", "failed", "error", "ended"), told
+        return False
+
+    return await show_when(store, run, right)
 
 
 async def say(store: Store, verb: str, run: str, *words: str | Path) -> Said:

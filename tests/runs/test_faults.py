@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.runs.command import only_run, vmlab
-from tests.runs.test_debug import attempts, say, show, start, until
+from tests.runs.command import only_run, show, show_when, vmlab
+from tests.runs.test_debug import attempts, say, start, until
 from tests.support import lab
 from vmlab_tui.base.paths import Store
 from vmlab_tui.images.store import open_store
@@ -183,9 +183,7 @@ steps:
     filler = fill(small_store, 4 << 20)
     assert (await say(small_store, "continue", run)).status == 0
     says = "stands still: QEMU could not write its disk"
-    async with asyncio.timeout(120):
-        while not any(says in note["text"] for note in (await show(small_store, run))["notes"]):
-            await asyncio.sleep(0.2)
+    await show_when(small_store, run, lambda told: any(says in note["text"] for note in told["notes"]))
     filler.unlink()
     unpaused = await vmlab(small_store, "unpause", run)
     assert unpaused.status == 0, unpaused

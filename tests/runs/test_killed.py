@@ -13,7 +13,7 @@ import pytest
 
 import vmlab_tui.runs.client
 import vmlab_tui.runs.worker  # noqa: F401 - declares the sync points of a run
-from tests.runs.command import Said, vmlab
+from tests.runs.command import Said, show, vmlab
 from vmlab_tui.base import faults
 from vmlab_tui.base.paths import Store, is_locked
 from vmlab_tui.base.proc import arun
@@ -121,13 +121,7 @@ async def at_rest(store: Store, run: str) -> dict[str, Any]:
     async with asyncio.timeout(180):
         while is_locked(store.run(run) / "lock"):
             await asyncio.sleep(0.1)
-    return await show(store, run)
-
-
-async def show(store: Store, run: str) -> dict[str, Any]:
-    said = await vmlab(store, "runs", "show", run, "--json")
-    assert said.status == 0, said
-    return dict(said.data)
+    return dict(await show(store, run))
 
 
 def slug(point: str) -> str:
