@@ -25,6 +25,7 @@ name: killed
 image: tiny
 vm: {cpus: 1, memory: 192MiB, disk: 64MiB, accel: tcg}
 ports: {web: 8080}
+env: {CASE: none}  # each case's own: else one starts from what the other left, which is just being removed
 steps:
   - copy: {from: ./files, to: /root/files}
   - name: work
@@ -103,7 +104,8 @@ class World:
 
 async def begun(store: Store, folder: Path, case: Case) -> tuple[Said, str]:
     """Start a run whose worker dies at the first of the points; what was said, and the run."""
-    words = ("--detach", "--json", "--set", f"name={case.name}", *case.words)
+    own = ("--set", f"name={case.name}", "--set", f"env.CASE={case.name}")
+    words = ("--detach", "--json", *own, *case.words)
     deaths, told = deadly(case.points), str(case.told(folder))
     said = await vmlab(
         store, "run", folder / "profile.yaml", *words, VMLAB_FAULT=deaths, VMLAB_FAULT_TOLD=told

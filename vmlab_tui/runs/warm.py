@@ -21,6 +21,7 @@ from vmlab_tui.guests.identity import Identity, become
 from vmlab_tui.guests.keys import HostKey
 from vmlab_tui.guests.ssh import Guest, HostKeyError
 from vmlab_tui.guests.waiting import wait_ready
+from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.fork import Origin, copy_disk, define_fork, drop_other_snapshots, origin_of
 from vmlab_tui.hosts.model import Power, VmSpec
 from vmlab_tui.lab import templates
@@ -65,22 +66,30 @@ async def copy(run: RunContext, start: PlannedStart) -> None:
     if start.kind == "template":
         template = await asyncio.to_thread(templates.find_template, run.store, start.source)
         if template is None:
-            raise LabError(
-                f"template {start.source[:12]} has been removed since the run was planned",
-                hint="start the run again",
-            )
+            raise _gone(start)
         origin, uuid = templates.origin(run.store, template), None
         pin = templates.folder_of(run.store, start.source) / templates.KNOWN_HOST
     else:
         uuid = start.source
-        origin = await origin_of(run.host, uuid, start.snapshot)
+        try:
+            origin = await origin_of(run.host, uuid, start.snapshot)
+        except NotFound as error:
+            raise _gone(start) from error
         pin = vm_dir(run.store, uuid).known_host
+    try:
+        known = pin.read_bytes()
+    except FileNotFoundError as error:
+        raise _gone(start) from error
     write_durably(run.vm.path / _ORIGIN, origin.snapshot_xml)
-    write_durably(_old_pin(run), pin.read_bytes())
+    write_durably(_old_pin(run), known)
     copied = run.vm.path / ".copied.qcow2"
     await copy_disk(run.host, uuid, origin.disk, copied)
     await drop_other_snapshots(copied, start.snapshot)
     copied.rename(run.vm.disk)
+
+
+def _gone(start: PlannedStart) -> LabError:
+    return LabError(f"{told(start)} has been removed since this run was planned", hint="start the run again")
 
 
 async def define(run: RunContext, start: PlannedStart, spec: VmSpec) -> None:
