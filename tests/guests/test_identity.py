@@ -52,7 +52,7 @@ async def again(endpoint: Endpoint) -> Guest:
     while True:
         guest = Guest(endpoint)
         try:
-            await guest.open(10)
+            await guest.open(60)
         except ConnectError:
             deadline.check("connect")
         else:
@@ -79,7 +79,7 @@ async def become(host: Host, vm: Vm, name: str, notes: tuple[str, ...], *, agent
     assert (await new.execute("echo here")).out == b"here\n"
     await new.close()
     with pytest.raises(HostKeyError):
-        await Guest(vm.endpoint).open(10)
+        await Guest(vm.endpoint).open(60)
     return [identity.machine_id, parts[3]]
 
 

@@ -53,7 +53,7 @@ vm: {{cpus: 1, memory: 192MiB, disk: 64MiB, accel: tcg}}
 ports: {{web: 8080}}
 steps:
   - run: |
-      (i=0; while :; do i=$((i+1)); echo $i >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.2; done) \
+      (i=0; while :; do i=$((i+1)); echo $i >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 1; done) \
         </dev/null >/dev/null 2>&1 &
       echo $! >/tmp/counter
 on_pass: keep
@@ -125,7 +125,7 @@ async def gone_after(origin: Origin, host: Host, said: Said) -> AsyncIterator[li
 
 async def shown(lab: Lab, uuid: str) -> tuple[str, str, str, int, int, int, float]:
     """Host name, machine id, hosts, clock, the counter's process and number, uptime."""
-    async with connect(endpoint_of(lab, uuid), timeout=20) as guest:
+    async with connect(endpoint_of(lab, uuid), timeout=60) as guest:
         said = (await guest.execute(_SHOW)).out.decode().splitlines()
     if len(said) == 7:
         said.insert(1, "")  # it had no machine id
@@ -176,9 +176,9 @@ async def test_a_running_vm_is_forked_from_now(origin: Origin, host: Host) -> No
 
         endpoint = endpoint_of(lab, made["uuid"])
         with pytest.raises(HostKeyError):
-            await Guest(replace(endpoint, host_key=pin.strip())).open(10)
+            await Guest(replace(endpoint, host_key=pin.strip())).open(60)
         assert [one.name for one in await host.snapshots(made["uuid"])] == [SNAPSHOT]
-        async with connect(endpoint, timeout=20) as guest:
+        async with connect(endpoint, timeout=60) as guest:
             await guest.execute("hostname changed; echo 0 >/etc/machine-id")
         reverted = await vmlab(origin.store, "snapshot", "revert", made["vm"], SNAPSHOT, "--yes")
         assert reverted.status == 0, reverted
@@ -377,7 +377,7 @@ async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_templa
             "hostname; cat /etc/hostname /etc/machine-id; getent hosts debian-fork | wc -l;"
             " ls /etc/ssh/ssh_host_* | wc -l; cat /var/lib/cloud/data/instance-id"
         )
-        async with connect(fork.endpoint, timeout=30) as guest:
+        async with connect(fork.endpoint, timeout=60) as guest:
             before = (await guest.execute(show)).out.decode().split()
             assert before[:2] == ["debian-fork", "debian-fork"]
             assert before[3:] == ["1", "2", vm.uuid]
@@ -386,9 +386,9 @@ async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_templa
             async def alive() -> bool:
                 return await host.power(uuid) is Power.ON
 
-            fresh = await reboot(guest, booted, Deadline(240), lambda *_: None, lambda: "", alive)
+            fresh = await reboot(guest, booted, Deadline(600), lambda *_: None, lambda: "", alive)
         async with fresh:
-            await fresh.execute("cloud-init status --wait", timeout=200)
+            await fresh.execute("cloud-init status --wait", timeout=400)
             after = (await fresh.execute(show)).out.decode().split()
             assert after == before
             result = json.loads((await fresh.execute("cat /run/cloud-init/result.json")).out)

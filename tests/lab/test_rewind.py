@@ -36,8 +36,8 @@ async def vm(host: Host, tiny_template: lab.Vm) -> AsyncIterator[lab.Vm]:
 
 
 async def say(vm: lab.Vm, script: str) -> str:
-    async with connect(vm.endpoint, timeout=20) as guest:
-        return (await guest.execute(script, timeout=20)).out.decode().strip()
+    async with connect(vm.endpoint, timeout=60) as guest:
+        return (await guest.execute(script, timeout=60)).out.decode().strip()
 
 
 async def marked(host: Host, vm: lab.Vm) -> None:

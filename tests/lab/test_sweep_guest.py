@@ -16,12 +16,12 @@ from vmlab_tui.hosts.host import Host
 
 pytestmark = pytest.mark.guest
 
-COUNT = "nohup sh -c 'n=0; while :; do n=$((n+1)); echo $n > /tmp/count; sleep 0.2; done' >/dev/null 2>&1 &"
+COUNT = "nohup sh -c 'n=0; while :; do n=$((n+1)); echo $n > /tmp/count; sleep 0.5; done' >/dev/null 2>&1 &"
 
 
 async def count(vm: Vm) -> int:
     async with connect(vm.endpoint, timeout=60) as guest:
-        return int((await guest.execute("cat /tmp/count", timeout=30)).out)
+        return int((await guest.execute("cat /tmp/count", timeout=60)).out)
 
 
 async def test_a_process_counts_on_after_clean_and_undo(
@@ -36,7 +36,7 @@ async def test_a_process_counts_on_after_clean_and_undo(
         data |= {"image": "tiny", "owner": "me", "created": "2020-01-01T00:00:00+00:00"}
         (vm.folder.path / "lease.json").write_text(json.dumps(data))
         async with connect(vm.endpoint, timeout=60) as guest:
-            await guest.execute(COUNT, timeout=30)
+            await guest.execute(COUNT, timeout=60)
         await asyncio.sleep(3)
         before = await count(vm)
         assert before > 1

@@ -52,8 +52,8 @@ async def vm(host: Host, tiny_template: lab.Vm) -> AsyncIterator[lab.Vm]:
 
 
 async def say(vm: lab.Vm, script: str) -> str:
-    async with connect(vm.endpoint, timeout=20) as guest:
-        return (await guest.execute(script, timeout=20)).out.decode().strip()
+    async with connect(vm.endpoint, timeout=60) as guest:
+        return (await guest.execute(script, timeout=60)).out.decode().strip()
 
 
 async def do(vm: lab.Vm, *words: str) -> Any:
@@ -64,7 +64,7 @@ async def do(vm: lab.Vm, *words: str) -> Any:
 
 async def level(vm: lab.Vm, number: int) -> None:
     """What its memory says from now on, and a process that counts in it."""
-    count = f"while sleep 0.1; do echo $((n=n+1)) > /root/count{number}; done"
+    count = f"while sleep 0.5; do echo $((n=n+1)) > /root/count{number}; done"
     await say(
         vm, f"echo {number} > /root/level; nohup sh -c '{count}' > /dev/null 2>&1 & echo $! > /root/pid"
     )

@@ -70,7 +70,7 @@ async def test_what_fails_inside_a_guest_is_named(host: Host, debian_template: V
     try:
         bed.lease(vm)
         problems = []
-        async with connect(vm.endpoint, timeout=30) as guest:
+        async with connect(vm.endpoint, timeout=60) as guest:
             await guest.execute(f"date -s @{time.time():.0f}")  # a fork of a test goes on in the past
             healthy = await look(vm, host, bed.subject(vm), "healthy")
             problems.append(wrong(healthy, "", ()))
@@ -96,7 +96,7 @@ async def test_what_becomes_of_the_machine_is_named(host: Host, debian_template:
     try:
         bed.lease(vm)
         qemu = int(Path(f"/run/libvirt/qemu/{vm.spec.name}.pid").read_text())
-        async with connect(vm.endpoint, timeout=30) as guest:
+        async with connect(vm.endpoint, timeout=60) as guest:
             keys = f"/home/{vm.endpoint.user}/.ssh/authorized_keys"
             await guest.execute(f"mv {keys} /root/keys")
             refused = await told(0, "ssh-key-refused", "ssh-key-refused", "authorized_keys is missing")
@@ -126,6 +126,6 @@ async def test_what_becomes_of_the_machine_is_named(host: Host, debian_template:
 
 async def lab_console(vm: Vm, text: str) -> None:
     """Wait until the guest's console says ``text``."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while text not in vm.folder.console.read_text(errors="replace"):
             await asyncio.sleep(0.1)
