@@ -184,12 +184,17 @@ steps:
     assert (await say(small_store, "continue", run)).status == 0
     says = "stands still: QEMU could not write its disk"
     await show_when(small_store, run, lambda told: any(says in note["text"] for note in told["notes"]))
+    folder = small_store.run(run)
+    (folder / "report.json").mkdir()  # as if there were no room later, either: it cannot be written
     filler.unlink()
     unpaused = await vmlab(small_store, "unpause", run)
     assert unpaused.status == 0, unpaused
     ended = await vmlab(small_store, "runs", "wait", run)
     assert ended.status == 0, ended.err
-    assert (small_store.run(run) / f"steps/{FIRST}-writes.1.log").read_text() == "begun\ndone\n"
+    assert (folder / f"steps/{FIRST}-writes.1.log").read_text() == "begun\ndone\n"
+    told = await show(small_store, run)
+    assert (told["status"], told["owns"]) == ("passed", []), "a run ends without its reports, too"
+    assert any("the reports cannot be written" in note["text"] for note in told["notes"])
 
 
 async def test_a_secret_is_in_no_file_no_argument_and_no_definition_whatever_one_does(

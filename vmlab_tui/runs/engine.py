@@ -242,8 +242,10 @@ class Engine:
         if state.end_requested:
             self.run.stop.how = state.end_requested.how
             return Outcome("ended", Exit.INTERRUPTED, f"ended on request of {state.end_requested.by}")
-        closing = any(plan.phase(kind).number in state.steps for kind in _TAIL)
-        failed = next((one for one in state.steps.values() if one.state == "failed"), None)
+        tail = {plan.phase(kind).number for kind in _TAIL}
+        closing = bool(tail & state.steps.keys())
+        steps = (one for one in state.steps.values() if one.number not in tail)
+        failed = next((one for one in steps if one.state == "failed"), None)
         if failed and (closing or plan.on_fail != "pause"):
             return Outcome("failed", Exit.FAILED, failed.detail)
         return Outcome() if closing else None
@@ -366,8 +368,10 @@ class Engine:
         if not await self._closing_step("cleanup", cleanup):
             failed = run.state.steps[run.plan.phase("cleanup").number].detail
             ending = replace(ending, state="error", exit=int(Exit.LAB), disposition="kept", detail=failed)
-        # once more, so that the reports know how the last steps went
-        write_reports(run.folder, run.plan, run.state, ending)
+        try:  # once more, so that the reports know how the last steps went
+            write_reports(run.folder, run.plan, run.state, ending)
+        except LabError as error:
+            run.note(error.message, level="warn")
         point(BEFORE_ENDED)
         run.write(
             "ended",

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from pydantic import JsonValue
 
+from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import write_durably
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration
@@ -79,11 +80,16 @@ def components(plan: Plan, state: RunState) -> list[Component]:
 
 
 def write_reports(folder: Path, plan: Plan, state: RunState, ending: Ending) -> None:
-    """Write all three, each whole or not at all."""
+    """Write all three, each whole or not at all. Raises LabError."""
     film = frames(folder)
-    write_durably(folder / "report.json", json.dumps(as_json(plan, state, ending, film), indent=1) + "\n")
-    write_durably(folder / "junit.xml", as_junit(plan, state, ending))
-    write_durably(folder / "report.md", as_markdown(plan, state, ending, film))
+    try:
+        write_durably(folder / "report.json", json.dumps(as_json(plan, state, ending, film), indent=1) + "\n")
+        write_durably(folder / "junit.xml", as_junit(plan, state, ending))
+        write_durably(folder / "report.md", as_markdown(plan, state, ending, film))
+    except OSError as error:
+        raise LabError(
+            f"{folder}: the reports cannot be written: {error.strerror}", hint="make room there"
+        ) from error
 
 
 def as_json(plan: Plan, state: RunState, ending: Ending, film: Sequence[Frame] = ()) -> dict[str, JsonValue]:
