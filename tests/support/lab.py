@@ -200,7 +200,7 @@ async def make_spec(host: Host, store: Store, image: Image, *, name: str, memory
     return Vm(store, spec, folder, endpoint)
 
 
-async def wait_for(host: Host, vm: Vm, seconds: float = 300) -> None:
+async def wait_for(host: Host, vm: Vm, seconds: float = 600) -> None:
     """Until the guest lets the lab's key in."""
 
     async def alive() -> bool:
