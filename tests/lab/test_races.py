@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests.lab.test_sweep import _stopped, power
-from tests.lab.test_zoo import keys, vmlab, zoo  # noqa: F401  # a fixture
+from tests.lab.zoobed import keys, vmlab
 from tests.support.zoo import Zoo, libvirt_state, overlay, state_of, virsh
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the system's libvirt")
@@ -42,7 +42,7 @@ def ended(process: subprocess.Popen[str]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("point", ["looked", "intent", "saved", "undefined", "moved"])
-def test_whoever_comes_to_stand_on_a_disk_meanwhile_keeps_it(zoo: Zoo, point: str) -> None:  # noqa: F811
+def test_whoever_comes_to_stand_on_a_disk_meanwhile_keeps_it(zoo: Zoo, point: str) -> None:
     dead = zoo.vm("dead", "never-was")
     base = zoo.store.vms / dead / "disk.qcow2"
     process = cleaning(f"clean.{point}:stop")
@@ -52,7 +52,7 @@ def test_whoever_comes_to_stand_on_a_disk_meanwhile_keeps_it(zoo: Zoo, point: st
     subprocess.run(["qemu-img", "check", "-q", over], check=True)
 
 
-def test_a_base_stays_when_what_stood_on_it_came_back(zoo: Zoo) -> None:  # noqa: F811
+def test_a_base_stays_when_what_stood_on_it_came_back(zoo: Zoo) -> None:
     """And it has not moved for a moment: the next item is decided by a look after the coming back."""
     lower = zoo.vm("lower", "never-was")
     upper = zoo.vm("upper", "never-was", disk=zoo.store.vms / lower / "disk.qcow2")
@@ -69,7 +69,7 @@ def test_a_base_stays_when_what_stood_on_it_came_back(zoo: Zoo) -> None:  # noqa
 
 
 def test_a_domain_defined_meanwhile_and_an_image_used_meanwhile_keep_what_they_name(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
 ) -> None:
     zoo.image("ci-2", age=8e6)
     image = zoo.image("ci-1", age=9e6)
@@ -81,7 +81,7 @@ def test_a_domain_defined_meanwhile_and_an_image_used_meanwhile_keep_what_they_n
 
 
 def test_killed_with_something_in_the_trash_that_is_in_use_the_next_call_brings_it_back(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
 ) -> None:
     lower = zoo.vm("lower", "never-was")
     upper = zoo.vm("upper", "never-was", disk=zoo.store.vms / lower / "disk.qcow2")
@@ -100,7 +100,7 @@ def test_killed_with_something_in_the_trash_that_is_in_use_the_next_call_brings_
     subprocess.run(["qemu-img", "check", "-q", over], check=True)
 
 
-def test_an_overlay_on_a_disk_in_the_trash_itself_is_left_alone(zoo: Zoo) -> None:  # noqa: F811
+def test_an_overlay_on_a_disk_in_the_trash_itself_is_left_alone(zoo: Zoo) -> None:
     """And what that disk stands on stays where it is."""
     lower = zoo.vm("lower", "never-was")
     upper = zoo.vm("upper", "never-was", disk=zoo.store.vms / lower / "disk.qcow2")
@@ -114,7 +114,7 @@ def test_an_overlay_on_a_disk_in_the_trash_itself_is_left_alone(zoo: Zoo) -> Non
     subprocess.run(["qemu-img", "check", "-q", over], check=True)
 
 
-def test_a_paused_vm_comes_back_paused(zoo: Zoo) -> None:  # noqa: F811
+def test_a_paused_vm_comes_back_paused(zoo: Zoo) -> None:
     dead = zoo.vm("dead", "never-was")
     virsh("start", dead, "--paused")
     vmlab("clean", "--yes")
@@ -124,7 +124,7 @@ def test_a_paused_vm_comes_back_paused(zoo: Zoo) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("point", ["saved", "done"])
 def test_killed_while_stopping_an_expired_vm_a_second_call_finishes(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
     point: str,
 ) -> None:
     late = zoo.vm("late", "never-was", expires="2020-01-01T00:00:00+00:00", keep=True)
@@ -145,7 +145,7 @@ def test_killed_while_stopping_an_expired_vm_a_second_call_finishes(
     assert not list(zoo.store.trash.glob("[!.]*"))
 
 
-def test_killed_while_emptying_the_next_call_gives_the_ports_up(zoo: Zoo) -> None:  # noqa: F811
+def test_killed_while_emptying_the_next_call_gives_the_ports_up(zoo: Zoo) -> None:
     dead = zoo.vm("dead", "never-was")
     ports = zoo.store.root / "ports.json"
     ports.write_text(json.dumps({"schema": 1, "ports": {"22990": f"{dead}/ssh"}}))
@@ -159,7 +159,7 @@ def test_killed_while_emptying_the_next_call_gives_the_ports_up(zoo: Zoo) -> Non
     assert "22990" not in ports.read_text()
 
 
-def test_two_names_of_one_file_come_back_once_both_go(zoo: Zoo) -> None:  # noqa: F811
+def test_two_names_of_one_file_come_back_once_both_go(zoo: Zoo) -> None:
     one = zoo.former("one")
     os.link(one, one.with_name("two.qcow2"))
     shown = vmlab("clean")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.lab.test_holders import MAPPED
-from tests.lab.test_zoo import keys, vmlab, zoo  # noqa: F401  # a fixture
+from tests.lab.zoobed import keys, vmlab
 from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, qemu_img, state_of, virsh
 from vmlab_tui.base.faults import POINTS
 from vmlab_tui.base.paths import Store, used_bytes
@@ -53,7 +53,7 @@ def test_every_sync_point_is_killed_at() -> None:
 
 
 @pytest.mark.parametrize("point", FORTH)
-def test_killed_while_cleaning_a_second_call_finishes(zoo: Zoo, point: str) -> None:  # noqa: F811
+def test_killed_while_cleaning_a_second_call_finishes(zoo: Zoo, point: str) -> None:
     running = zoo.vm("running", "never-was")
     virsh("start", running)
     defined = libvirt_state([running])
@@ -73,7 +73,7 @@ def test_killed_while_cleaning_a_second_call_finishes(zoo: Zoo, point: str) -> N
 
 
 @pytest.mark.parametrize("point", BACK)
-def test_killed_while_undoing_a_second_call_finishes(zoo: Zoo, point: str) -> None:  # noqa: F811
+def test_killed_while_undoing_a_second_call_finishes(zoo: Zoo, point: str) -> None:
     running = zoo.vm("running", "never-was")
     virsh("snapshot-create-as", running, "before")
     virsh("start", running)
@@ -88,7 +88,7 @@ def test_killed_while_undoing_a_second_call_finishes(zoo: Zoo, point: str) -> No
 
 
 @pytest.mark.parametrize("point", ["clean.intent", "clean.moved", "clean.done", "undo.moved", "undo.done"])
-def test_killed_among_several_things_nothing_is_lost(zoo: Zoo, point: str) -> None:  # noqa: F811
+def test_killed_among_several_things_nothing_is_lost(zoo: Zoo, point: str) -> None:
     image = zoo.image("ci-1", age=9e6)
     zoo.image("ci-2", age=8e6)
     zoo.former("former")
@@ -112,7 +112,7 @@ def test_killed_among_several_things_nothing_is_lost(zoo: Zoo, point: str) -> No
     assert libvirt_state([lower, upper]) == defined
 
 
-def test_a_vm_with_saved_memory_comes_back_with_it(zoo: Zoo) -> None:  # noqa: F811
+def test_a_vm_with_saved_memory_comes_back_with_it(zoo: Zoo) -> None:
     saved = zoo.vm("saved", "never-was")
     virsh("start", saved)
     virsh("managedsave", saved)
@@ -127,7 +127,7 @@ def test_a_vm_with_saved_memory_comes_back_with_it(zoo: Zoo) -> None:  # noqa: F
     assert power(saved) == "running"
 
 
-def test_an_expired_vm_is_stopped_first_and_deleted_by_a_second_decision(zoo: Zoo) -> None:  # noqa: F811
+def test_an_expired_vm_is_stopped_first_and_deleted_by_a_second_decision(zoo: Zoo) -> None:
     late = zoo.vm("late", "never-was", expires="2020-01-01T00:00:00+00:00", keep=True)
     virsh("start", late)
     first = vmlab("clean", "--yes")
@@ -142,7 +142,7 @@ def test_an_expired_vm_is_stopped_first_and_deleted_by_a_second_decision(zoo: Zo
     assert power(late) == "shut off"
 
 
-def test_emptying_goes_on_after_a_kill_and_gives_the_ports_up(zoo: Zoo) -> None:  # noqa: F811
+def test_emptying_goes_on_after_a_kill_and_gives_the_ports_up(zoo: Zoo) -> None:
     dead = zoo.vm("dead", "never-was")
     (zoo.store.root / "ports.json").write_text(json.dumps({"schema": 1, "ports": {"22990": f"{dead}/ssh"}}))
     vmlab("clean", "--yes")
@@ -156,7 +156,7 @@ def test_emptying_goes_on_after_a_kill_and_gives_the_ports_up(zoo: Zoo) -> None:
     assert keys(vmlab("clean", "--yes"), "results") == {f"ports:{dead}"}
 
 
-def test_a_takeover_that_was_cut_off_is_made_again(zoo: Zoo) -> None:  # noqa: F811
+def test_a_takeover_that_was_cut_off_is_made_again(zoo: Zoo) -> None:
     name = f"zoo-foreign-{os.getpid()}"
     ident = zoo.define(name, [blank(zoo.outside / "foreign.qcow2")])
     killed("adopt.directory", "adopt", name, "--yes")
@@ -167,7 +167,7 @@ def test_a_takeover_that_was_cut_off_is_made_again(zoo: Zoo) -> None:  # noqa: F
     assert not (zoo.outside / "foreign.qcow2").exists()
 
 
-def test_an_overlay_made_between_scan_and_removal_keeps_its_base(zoo: Zoo) -> None:  # noqa: F811
+def test_an_overlay_made_between_scan_and_removal_keeps_its_base(zoo: Zoo) -> None:
     """Stopped just after the last look: whatever stands on the base by then, stands afterwards."""
     dead = zoo.vm("dead", "never-was")
     base = zoo.store.vms / dead / "disk.qcow2"
@@ -199,7 +199,7 @@ def _stopped(process: subprocess.Popen[str]) -> None:
     raise AssertionError("never came to the point")
 
 
-def test_two_cleaners_do_no_harm(zoo: Zoo) -> None:  # noqa: F811
+def test_two_cleaners_do_no_harm(zoo: Zoo) -> None:
     for number in range(4):
         zoo.vm(f"dead{number}", "never-was")
     words = [sys.executable, "-m", "vmlab_tui", "clean", "--yes", "--json"]
@@ -219,7 +219,7 @@ def test_two_cleaners_do_no_harm(zoo: Zoo) -> None:  # noqa: F811
     assert len(list(zoo.store.vms.iterdir())) == 4
 
 
-def test_what_changes_between_plan_and_deed_is_skipped_with_the_reason(zoo: Zoo) -> None:  # noqa: F811
+def test_what_changes_between_plan_and_deed_is_skipped_with_the_reason(zoo: Zoo) -> None:
     dead = zoo.vm("dead", "never-was")
 
     async def work() -> list[sweep.Result]:
@@ -245,7 +245,7 @@ def test_what_changes_between_plan_and_deed_is_skipped_with_the_reason(zoo: Zoo)
 
 
 def test_whatever_happens_between_two_items_is_seen_before_the_second(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also by a cleaner that has seen all of it before, and need not read again what cannot have changed."""
@@ -366,7 +366,7 @@ def _opened(path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(zoo: Zoo) -> Iterator[Zoo]:  # noqa: F811
+def small_disk(zoo: Zoo) -> Iterator[Zoo]:
     """The zoo's store on a file system of its own that can be filled up."""
     root = zoo.store.root
     disk = zoo.outside / "disk.img"
@@ -399,7 +399,7 @@ def fill_up(store: Store) -> None:
 
 def test_a_full_disk_can_be_cleaned_that_never_was_before(small_disk: Zoo) -> None:
     """Whatever makes a store sets the reserve aside."""
-    zoo = small_disk  # noqa: F811
+    zoo = small_disk
     vmlab("image", "add", str(blank(zoo.outside / "mine.qcow2")), "--name", "mine")
     assert (zoo.store.trash / RESERVE).exists()
     dead = zoo.vm("dead", "never-was")
@@ -416,7 +416,7 @@ def test_a_full_disk_can_be_cleaned_that_never_was_before(small_disk: Zoo) -> No
 
 
 def test_without_a_reserve_what_makes_room_comes_first(small_disk: Zoo) -> None:
-    zoo = small_disk  # noqa: F811
+    zoo = small_disk
     former = zoo.former("former")
     fill_up(zoo.store)
     said = vmlab("clean", "--yes", code=1)["results"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.lab.test_zoo import keys, vmlab
+from tests.lab.zoobed import keys, vmlab
 from tests.support import lab
 from tests.support.lab import Vm
 from vmlab_tui.guests.ssh import connect

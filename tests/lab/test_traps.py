@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import vmlab_tui
-from tests.lab.test_zoo import LIBVIRT, keys, vmlab, zoo  # noqa: F401  # a fixture
+from tests.lab.zoobed import LIBVIRT, keys, vmlab
 from tests.support.zoo import Zoo, blank, overlay, stale_socket, state_of, virsh
 from vmlab_tui.base.paths import locked
 from vmlab_tui.journal.events import make
@@ -22,7 +22,7 @@ from vmlab_tui.journal.events import make
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the system's libvirt")
 
 
-def paused(zoo: Zoo, run: str, hours: float) -> None:  # noqa: F811
+def paused(zoo: Zoo, run: str, hours: float) -> None:
     """Its journal says that the run stands still until then."""
     until = (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="seconds")
     event = {"reason": "step failed", "until": until, "number": 3, "why": "failed"}
@@ -31,7 +31,7 @@ def paused(zoo: Zoo, run: str, hours: float) -> None:  # noqa: F811
         journal.write(make(2, "paused", event, time=when)[1])
 
 
-def test_a_run_that_can_be_taken_up_again_keeps_its_vm(zoo: Zoo) -> None:  # noqa: F811
+def test_a_run_that_can_be_taken_up_again_keeps_its_vm(zoo: Zoo) -> None:
     zoo.run("paused", over=False, age=9000)
     paused(zoo, "paused", 1)
     zoo.run("waited-enough", over=False, age=9000)
@@ -46,7 +46,7 @@ def test_a_run_that_can_be_taken_up_again_keeps_its_vm(zoo: Zoo) -> None:  # noq
     vmlab("rm", *stays, "--yes")  # a person's word is enough
 
 
-def test_sockets_that_nobody_answers_go_and_locks_stay(zoo: Zoo) -> None:  # noqa: F811
+def test_sockets_that_nobody_answers_go_and_locks_stay(zoo: Zoo) -> None:
     left, held = (zoo.vm(name, "ended", keep=True) for name in ("left", "held"))
     for ident in (left, held):
         (zoo.store.vms / ident / "console.lock").touch()
@@ -59,7 +59,7 @@ def test_sockets_that_nobody_answers_go_and_locks_stay(zoo: Zoo) -> None:  # noq
     assert (zoo.store.vms / held / "console.sock").exists()
 
 
-def test_snapshots_whose_files_are_gone_are_shown_and_left_alone(zoo: Zoo) -> None:  # noqa: F811
+def test_snapshots_whose_files_are_gone_are_shown_and_left_alone(zoo: Zoo) -> None:
     kept = zoo.vm("kept", "ended", keep=True)
     virsh("snapshot-create-as", kept, "whole")
     shown = vmlab("clean")
@@ -79,7 +79,7 @@ def test_snapshots_whose_files_are_gone_are_shown_and_left_alone(zoo: Zoo) -> No
 
 
 def test_what_is_mounted_in_an_unfinished_image_is_named_and_unmounted_inner_first(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
 ) -> None:
     half = zoo.store.images / ".staging/debian-0012"
     inner = half / "root fs/inner"
@@ -105,7 +105,7 @@ def test_what_is_mounted_in_an_unfinished_image_is_named_and_unmounted_inner_fir
             subprocess.run(["umount", place], capture_output=True)
 
 
-def test_nvram_goes_after_its_vm_and_only_if_a_definition_of_ours_named_it(zoo: Zoo) -> None:  # noqa: F811
+def test_nvram_goes_after_its_vm_and_only_if_a_definition_of_ours_named_it(zoo: Zoo) -> None:
     folder = LIBVIRT / "nvram"
     made = [folder / f"zoo-{name}-{os.getpid()}_VARS.fd" for name in ("ours", "foreign", "shared")]
     try:
@@ -130,7 +130,7 @@ def test_nvram_goes_after_its_vm_and_only_if_a_definition_of_ours_named_it(zoo: 
             path.unlink(missing_ok=True)
 
 
-def test_saved_memory_of_a_gone_domain_is_found_and_keeps_what_it_names(zoo: Zoo) -> None:  # noqa: F811
+def test_saved_memory_of_a_gone_domain_is_found_and_keeps_what_it_names(zoo: Zoo) -> None:
     former = zoo.former("saved-memory")
     names = {}
     for name, mark in (("ours", "never-was"), ("foreign", None)):
@@ -152,7 +152,7 @@ def test_saved_memory_of_a_gone_domain_is_found_and_keeps_what_it_names(zoo: Zoo
 
 
 def test_a_disk_that_only_runs_an_intent_a_template_or_a_plan_keeps_what_they_name(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
 ) -> None:
     store = zoo.store
     plugged, only_template, planned = (zoo.former(name) for name in ("plugged", "template", "planned"))
@@ -176,7 +176,7 @@ def test_a_disk_that_only_runs_an_intent_a_template_or_a_plan_keeps_what_they_na
     assert shown["items"] == []
 
 
-def test_a_torn_definition_in_a_sessions_folder_keeps_everything(zoo: Zoo) -> None:  # noqa: F811
+def test_a_torn_definition_in_a_sessions_folder_keeps_everything(zoo: Zoo) -> None:
     """In a place of its own for mounts: it would keep everything of all tests that run at this time."""
     zoo.former("f")
     there = f"/root/.config/libvirt/qemu/zoo-torn-{os.getpid()}.xml"
@@ -212,7 +212,7 @@ def _reached_by_others() -> bool:
 
 
 def test_whoever_cannot_see_others_is_told_so_and_takes_nothing_from_outside_the_store(
-    zoo: Zoo,  # noqa: F811
+    zoo: Zoo,
 ) -> None:
     """Called as another uid, on a store of its own: what others might use is what they can get at."""
     if not _reached_by_others():

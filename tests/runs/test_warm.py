@@ -231,10 +231,17 @@ EDITS = (
     ),
     Edit("cloud-init", "steps:", "cloud_init: {packages: []}\nsteps:", (), "one two a"),
     Edit("memory", "", "", (), "one two a", ("--set", "vm.memory=200MiB")),
+    Edit("image", "", "", (), "one two a", ("--set", "image=other")),
 )
 
 
-async def test_each_kind_of_change_for_real(lab_store: Store, profile: Any, tmp_path: Path) -> None:
+async def test_each_kind_of_change_for_real(
+    lab_store: Store, tiny_image: str, profile: Any, tmp_path: Path
+) -> None:
+    (disk,) = lab_store.images.glob(f"{tiny_image}-*.qcow2")
+    other = tmp_path / "other.qcow2"  # the same in other bytes
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", disk, other], check=True)
+    assert (await vmlab(lab_store, "image", "add", other)).status == 0
     others = tmp_path / "others"
     others.mkdir()
     (others / "a").write_text("b\n")
