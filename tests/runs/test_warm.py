@@ -239,8 +239,8 @@ async def test_each_kind_of_change_for_real(
     lab_store: Store, tiny_image: str, profile: Any, tmp_path: Path
 ) -> None:
     (disk,) = lab_store.images.glob(f"{tiny_image}-*.qcow2")
-    other = tmp_path / "other.qcow2"  # the same in other bytes
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", disk, other], check=True)
+    other = tmp_path / "other.qcow2"  # the same, in another file
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", "-o", "cluster_size=32k", disk, other], check=True)
     assert (await vmlab(lab_store, "image", "add", other)).status == 0
     others = tmp_path / "others"
     others.mkdir()
