@@ -21,7 +21,7 @@ COUNT = "nohup sh -c 'n=0; while :; do n=$((n+1)); echo $n > /tmp/count; sleep 0
 
 async def count(vm: Vm) -> int:
     async with connect(vm.endpoint, timeout=60) as guest:
-        return int((await guest.execute("cat /tmp/count", timeout=60)).out)
+        return int((await guest.execute("sleep 1; cat /tmp/count", timeout=60)).out)
 
 
 async def test_a_process_counts_on_after_clean_and_undo(

@@ -181,9 +181,12 @@ def test_a_torn_definition_in_a_sessions_folder_keeps_everything(zoo: Zoo) -> No
     zoo.former("f")
     there = f"/root/.config/libvirt/qemu/zoo-torn-{os.getpid()}.xml"
     checkout = Path(vmlab_tui.__file__).parent.parent  # which may lie below /root
+    aside = zoo.outside.parent / "checkout"
+    aside.mkdir()
     script = (
-        f"cd {checkout} && mount -t tmpfs none /root && mkdir -p /root/.config/libvirt/qemu {checkout} && "
-        f"mount --bind . {checkout} && cd {checkout} && "
+        f"mount --bind {checkout} {aside} && mount -t tmpfs none /root && "
+        f"mkdir -p /root/.config/libvirt/qemu {checkout} && mount --bind {aside} {checkout} && "
+        f"umount {aside} && cd {checkout} && "
         f'echo "<domain type=\'qemu\'><name>x</name>" >{there} && exec "$@"'
     )
     vmlab_words = [sys.executable, "-m", "vmlab_tui", "clean", "--yes", "--json"]

@@ -64,7 +64,7 @@ async def do(vm: lab.Vm, *words: str) -> Any:
 
 async def level(vm: lab.Vm, number: int) -> None:
     """What its memory says from now on, and a process that counts in it."""
-    count = f"while sleep 0.5; do echo $((n=n+1)) > /root/count{number}; done"
+    count = f"while echo $((n=n+1)) > /root/count{number}; do sleep 0.5; done"
     await say(
         vm, f"echo {number} > /root/level; nohup sh -c '{count}' > /dev/null 2>&1 & echo $! > /root/pid"
     )
@@ -85,7 +85,7 @@ async def test_a_tree_of_moments_from_create_to_delete(host: Host, vm: lab.Vm) -
         assert counts == [f"/root/count{one}" for one in range(1, number + 1)]
         assert abs(int(clock) - time.time()) < 10
         pids[number] = pid
-        assert int(await say(vm, f"cat /root/count{number}")) > int(count), "the process goes on"
+        assert int(await say(vm, f"sleep 1; cat /root/count{number}")) > int(count), "the process goes on"
     assert len(set(pids.values())) == 3
     listed = {one["name"]: one for one in (await do(vm, "snapshot", "list", name))["snapshots"]}
     assert [listed[f"s{number}"]["parent"] for number in (2, 3)] == ["s1", "s2"]
