@@ -114,14 +114,18 @@ def fill(store: Store, left: int) -> Path:
     return filler
 
 
-async def test_the_disk_is_full_at_a_checkpoint(
-    small_store: Store, tiny_built: tuple[Store, Any], tmp_path: Path
-) -> None:
+@pytest.fixture
+def small_image(small_store: Store, tiny_built: tuple[Store, Any]) -> str:
+    """The tiny guest's image in that store; its name."""
     source, image = tiny_built
     lab.put_image(small_store, image, source.images / image.file)
+    return str(image.name)
+
+
+async def test_the_disk_is_full_at_a_checkpoint(small_store: Store, small_image: str, tmp_path: Path) -> None:
     path = written(
         tmp_path,
-        image.name,
+        small_image,
         """\
 on_pass: keep
 steps:
@@ -159,18 +163,14 @@ steps:
     assert (await vmlab(small_store, "runs", "end", run, "--yes")).status == 0
 
 
-async def test_the_disk_is_full_under_the_guest(
-    small_store: Store, tiny_built: tuple[Store, Any], tmp_path: Path
-) -> None:
+async def test_the_disk_is_full_under_the_guest(small_store: Store, small_image: str, tmp_path: Path) -> None:
     """QEMU lets the VM stand still; the run says so, and the step goes on once there is room.
 
     The tiny guest lives in its memory: nothing of its disk is read any more.
     """
-    source, image = tiny_built
-    lab.put_image(small_store, image, source.images / image.file)
     path = written(
         tmp_path,
-        image.name,
+        small_image,
         """\
 checkpoints: none
 on_pass: destroy

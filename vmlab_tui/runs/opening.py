@@ -243,24 +243,26 @@ class Watchers(TypedDict):
 def watchers(run: RunContext) -> Watchers:
     """What waiting for the guest needs of the run: where to tell, the console, whether the VM lives."""
 
-    async def alive() -> bool:
-        now = await run.host.vitals(run.plan.vm.uuid)
-        stuck = now.power is Power.PAUSED and now.reason == DISK_ERROR
-        if stuck and not run.stuck:
-            free, name = size(shutil.disk_usage(run.vm.path).free), run.plan.vm.name
-            run.note(
-                f"VM {name} stands still: QEMU could not write its disk, {free} are free in {run.vm.path}; "
-                f"make room, then it goes on where it was: vmlab unpause {name}",
-                level="warn",
-            )
-        run.stuck = stuck
-        return now.power in (Power.ON, Power.PAUSED)
-
     return Watchers(
         on_stage=lambda stage, detail: run.stage(str(stage), detail),
         console_tail=lambda: tail_of(run.folder / "console.log", 8),
-        alive=alive,
+        alive=lambda: is_alive(run),
     )
+
+
+async def is_alive(run: RunContext) -> bool:
+    """Whether the VM is on or paused. Notes in the run when that is since its disk could not be written."""
+    now = await run.host.vitals(run.plan.vm.uuid)
+    stuck = now.power is Power.PAUSED and now.reason == DISK_ERROR
+    if stuck and not run.stuck:
+        free, name = size(shutil.disk_usage(run.vm.path).free), run.plan.vm.name
+        run.note(
+            f"VM {name} stands still: QEMU could not write its disk, {free} are free in {run.vm.path}; "
+            f"make room, then it goes on where it was: vmlab unpause {name}",
+            level="warn",
+        )
+    run.stuck = stuck
+    return now.power in (Power.ON, Power.PAUSED)
 
 
 async def cloud_init(run: RunContext, step: PlannedStep) -> Result:

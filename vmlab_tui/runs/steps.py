@@ -23,7 +23,7 @@ from vmlab_tui.journal.state import RunState
 from vmlab_tui.runs import altered
 from vmlab_tui.runs.context import Result, RunContext
 from vmlab_tui.runs.keys import digest, step_parts
-from vmlab_tui.runs.opening import tail_of, watchers
+from vmlab_tui.runs.opening import is_alive, tail_of, watchers
 from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.spec.model import CopyStep, RebootStep, RunStep, WaitStep
 
@@ -190,7 +190,7 @@ async def _look_at_disk(run: RunContext) -> None:
     while True:
         await asyncio.sleep(_DISK_SECONDS)
         with contextlib.suppress(LabError):  # whoever needs the VM or libvirt says so
-            await watchers(run)["alive"]()
+            await is_alive(run)
 
 
 async def _there(run: RunContext) -> bool:
@@ -198,9 +198,8 @@ async def _there(run: RunContext) -> bool:
 
     There, nobody would know of the unit any more, and it would be begun anew.
     """
-    alive = watchers(run)["alive"]
     for _ in range(12):
-        if await alive():
+        if await is_alive(run):
             await altered.require_same(run)
             return True
         await asyncio.sleep(0.25)  # a revert takes a VM off for a moment
