@@ -58,6 +58,14 @@ async def show(store: Store, run: str) -> Any:
     return said.data
 
 
+async def at_rest(store: Store, run: str, seconds: float) -> Any:
+    """The run as a second process shows it, once its worker is gone. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while is_locked(store.run(run) / LOCK):
+            await asyncio.sleep(0.1)
+    return await show(store, run)
+
+
 async def show_when(store: Store, run: str, right: Callable[[Any], bool], seconds: float = 120) -> Any:
     """What :func:`show` says as soon as that is ``right``, asked when the journal grew or the worker went.
 

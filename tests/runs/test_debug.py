@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.runs.command import Said, only_run, show, show_when, vmlab
-from vmlab_tui.base.paths import Store, is_locked
+from tests.runs.command import Said, at_rest, only_run, show, show_when, vmlab
+from vmlab_tui.base.paths import Store
 from vmlab_tui.base.proc import arun
 
 pytestmark = pytest.mark.guest
@@ -234,10 +233,7 @@ async def test_the_worker_dies_while_it_stands_still_or_goes_back(
             json.loads((lab_store.run(run) / "journal.jsonl").read_text().splitlines()[1])["data"]["pid"],
             signal.SIGKILL,
         )
-    async with asyncio.timeout(30):
-        while is_locked(lab_store.run(run) / "lock"):
-            await asyncio.sleep(0.05)
-    assert (await show(lab_store, run))["status"] == "interrupted"
+    assert (await at_rest(lab_store, run, 30))["status"] == "interrupted"
     assert (await vmlab(lab_store, "runs", "resume", run, "--detach")).status == 0
     if not point:
         again = await until(lab_store, run, "paused", at=SECOND)

@@ -13,9 +13,9 @@ import pytest
 
 import vmlab_tui.runs.client
 import vmlab_tui.runs.worker  # noqa: F401 - declares the sync points of a run
-from tests.runs.command import Said, show, vmlab
+from tests.runs.command import Said, at_rest, show, vmlab
 from vmlab_tui.base import faults
-from vmlab_tui.base.paths import Store, is_locked
+from vmlab_tui.base.paths import Store
 from vmlab_tui.base.proc import arun
 
 AT_ONCE = 3
@@ -118,14 +118,6 @@ def deadly(points: Iterable[str]) -> str:
     return ",".join(f"{point}:kill" for point in points)
 
 
-async def at_rest(store: Store, run: str) -> dict[str, Any]:
-    """The run as a second process shows it, once its worker is gone."""
-    async with asyncio.timeout(180):
-        while is_locked(store.run(run) / "lock"):
-            await asyncio.sleep(0.1)
-    return dict(await show(store, run))
-
-
 def slug(point: str) -> str:
     return point.replace(".", "-")
 
@@ -171,7 +163,7 @@ async def gone(store: Store, after: dict[str, Any]) -> str:
 async def ended(store: Store, folder: Path, case: Case) -> str:
     """Kill it, compare, end it; the complaint, or nothing when all was right."""
     _, run = await begun(store, folder, case)
-    shown = await at_rest(store, run)
+    shown = await at_rest(store, run, 180)
     if bool(shown["start"]) is not case.warm:
         return f"{case.name}: the run started from {shown['start']}: {shown['start_reason']}"
     if problem := await interrupted(store, shown):
@@ -193,14 +185,14 @@ async def resumed(store: Store, folder: Path, case: Case) -> set[str]:
     left = set(case.points)
     deaths: list[str] = []
     said, run = await begun(store, folder, case)
-    shown = await at_rest(store, run)
+    shown = await at_rest(store, run, 180)
     while len(names := told.read_text().split()) > len(deaths):
         deaths = names
         left.discard(deaths[-1])
         problem = await interrupted(store, shown)
         assert not problem, f"killed at {', then '.join(deaths)}: {problem}\n{(said.out + said.err)[-1500:]}"
         said = await vmlab(store, "runs", "resume", run, VMLAB_FAULT=deadly(left), VMLAB_FAULT_TOLD=str(told))
-        shown = await at_rest(store, run)
+        shown = await at_rest(store, run, 180)
     assert (shown["status"], said.status) == ("passed", 0), f"killed at {deaths}: {shown}\n{said}"
     assert bool(shown["start"]) is case.warm, shown["start_reason"]
     if shown["owns"]:
