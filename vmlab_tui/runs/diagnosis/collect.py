@@ -31,16 +31,15 @@ from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.vmdir import VmDir, vm_dir
 from vmlab_tui.runs.client import RunView, endpoint_of
 from vmlab_tui.runs.diagnosis.evidence import Evidence, Ssh, Step, Way
-from vmlab_tui.runs.diagnosis.script import Told, parse, script
+from vmlab_tui.runs.diagnosis.script import PART_SECONDS, Told, parse, script
 from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.spec.model import RunStep, WaitStep
 
 LIMIT = 9.0
-"""Seconds for all of it."""
-_LOGIN = 0.28
-"""Share of the time after which the agent, where there is one, waits for the SSH login no longer."""
-_PING = 0.22
-"""Share of the time that the agent has to say that it is there."""
+"""Seconds for all of it, unless somebody has more time; then its parts have more, too."""
+_LOGIN = 2.5
+"""Seconds after which the agent, where there is one, is not kept waiting for the SSH login any longer."""
+_PING = 2.0
 _TAIL = 64 << 10
 _SCRIPT = re.compile(
     r"/\S*/units/vmlab-[^/\s]+/script(: (?:line )?\d+)?(?:: /\S*/units/vmlab-[^/\s]+/script)?"
@@ -97,6 +96,11 @@ async def collect(lab: Lab, host: Host | None, subject: Subject, mask: Mask, lim
         async with asyncio.timeout(max(1.0, deadline.left)):
             await asyncio.to_thread(_files, lab, subject, mask, found)
     return found
+
+
+def _share(seconds: float, deadline: Deadline) -> float:
+    """As much of the whole allowance as ``seconds`` are of the usual one."""
+    return seconds * deadline.seconds / LIMIT
 
 
 def _know(found: Found, **what: object) -> None:
@@ -163,7 +167,7 @@ async def _look_inside(
     login = asyncio.create_task(_log_in(lab, subject, found, deadline.part(deadline.seconds - 1)))
     told, way = None, Way.SSH
     try:
-        await asyncio.wait({login}, timeout=_LOGIN * deadline.seconds)
+        await asyncio.wait({login}, timeout=_share(_LOGIN, deadline))
         if not (login.done() and login.result()):
             alive, said = await ping
             _know(found, agent=alive, agent_said=said)
@@ -192,7 +196,7 @@ async def _ping(host: Host | None, uuid: str, deadline: Deadline) -> tuple[bool,
     if host is None:
         return False, "libvirt does not answer"
     try:
-        await host.agent(uuid, "guest-ping", timeout=deadline.part(_PING * deadline.seconds))
+        await host.agent(uuid, "guest-ping", timeout=deadline.part(_share(_PING, deadline)))
     except LabError as error:
         return False, error.message
     return True, ""
@@ -228,7 +232,8 @@ def _kind(error: LabError) -> Ssh:
 async def _by_ssh(guest: Guest, key: str, found: Found, deadline: Deadline) -> Told | None:
     # taken just before the script begins, whose first part asks for the guest's
     _know(found, host_time=time.time())
-    told = parse(await _output(guest, script(key), deadline), key)
+    text = script(key, seconds=_share(PART_SECONDS, deadline))
+    told = parse(await _output(guest, text, deadline), key)
     if not told.raw:
         _know(found, ssh_said="logged in, but no command runs there")
         return None
@@ -249,7 +254,8 @@ async def _output(guest: Guest, text: str, deadline: Deadline) -> bytes:
 async def _by_agent(host: Host, subject: Subject, key: str, found: Found, deadline: Deadline) -> Told | None:
     _know(found, host_time=time.time())
     try:
-        told = parse(await run_by_agent(host, subject.uuid, script(key, subject.user), deadline), key)
+        text = script(key, subject.user, _share(PART_SECONDS, deadline))
+        told = parse(await run_by_agent(host, subject.uuid, text, deadline), key)
     except LabError as error:
         _know(found, agent_said=error.message)
         return None

@@ -63,8 +63,11 @@ _QUICK = frozenset({"time", "mounts", "memory", "resolver", "cloud-init", "locks
 """They read what the kernel or a memory disk has at hand: no process and no time limit of their own."""
 
 
-def script(key: str, login: str = "") -> str:
-    """All parts, each between marks that carry ``key``. ``login``: whom SSH should let in, and does not."""
+def script(key: str, login: str = "", seconds: float = PART_SECONDS) -> str:
+    """All parts, each between marks that carry ``key``, and given ``seconds``.
+
+    ``login``: whom SSH should let in, and does not.
+    """
     parts = dict(PARTS)
     if login:
         parts["logins"] = LOGINS.replace("@USER@", login)
@@ -72,28 +75,28 @@ def script(key: str, login: str = "") -> str:
         f"{'quick' if name in _QUICK else 'part'} {name} {shlex.quote(text.strip())}\n"
         for name, text in parts.items()
     ]
-    return _HEAD.replace("@KEY@", key) + "".join(lines)
+    return _HEAD.replace("@KEY@", key).replace("@SECONDS@", f"{max(1, seconds):.0f}") + "".join(lines)
 
 
 # without the program `timeout` parts run unbounded
-_HEAD = f"""\
+_HEAD = """\
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-show() {{
+show() {
   [ ! -r "$1" ] || while IFS= read -r line || [ -n "$line" ]; do
     printf '%s\\n' "$line"
     [ -z "$2" ] || set -- "$1" $(($2 - 1)); [ "$2" != 0 ] || break
   done <"$1"
-}}
-quick() {{
+}
+quick() {
   echo "@KEY@ begin $1"; eval "$2" 2>/dev/null; echo; echo "@KEY@ end 0"
-}}
+}
 limit=
-! command -v timeout >/dev/null || limit='timeout -s KILL {PART_SECONDS}'
-part() {{
+! command -v timeout >/dev/null || limit='timeout -s KILL @SECONDS@'
+part() {
   echo "@KEY@ begin $1"
   $limit /bin/sh -c "$2" </dev/null 2>&1; status=$?
   echo; echo "@KEY@ end $status"
-}}
+}
 """
 
 
