@@ -123,15 +123,21 @@ async def gone_after(origin: Origin, host: Host, said: Said) -> AsyncIterator[li
             assert {left.what for left in await things_of(origin.store, host, one["uuid"])} <= {"port"}
 
 
-async def shown(lab: Lab, uuid: str) -> tuple[str, str, str, int, int, int, float]:
-    """Host name, machine id, hosts, clock, the counter's process and number, uptime."""
+async def shown(lab: Lab, uuid: str) -> tuple[str, str, str, float, int, int, float]:
+    """Host name, machine id, hosts, clock, the counter's process and number, uptime.
+
+    The clock as the seconds by which it is certainly wrong: it was asked between two looks at ours.
+    """
+    asked = time.time()
     async with connect(endpoint_of(lab, uuid), timeout=60) as guest:
         said = (await guest.execute(_SHOW)).out.decode().splitlines()
+        answered = time.time()
     if len(said) == 7:
         said.insert(1, "")  # it had no machine id
     name, ident, hosts, clock, pid, count, counts, uptime = said
     assert counts == "counts"
-    return name, ident, hosts, int(clock), int(pid), int(count), float(uptime)
+    wrong = max(asked - int(clock), int(clock) - answered, 0)
+    return name, ident, hosts, wrong, int(pid), int(count), float(uptime)
 
 
 async def test_a_running_vm_is_forked_from_now(origin: Origin, host: Host) -> None:
@@ -141,9 +147,7 @@ async def test_a_running_vm_is_forked_from_now(origin: Origin, host: Host) -> No
     said = await origin.fork(origin.name, "--json", "--name", "from-now")
     assert said.status == 0, said
     async with gone_after(origin, host, said) as (made,):
-        asked = time.time()
         fork = await shown(lab, made["uuid"])
-        answered = time.time()
         again = await shown(lab, origin.uuid)
         assert (again[0], again[4]) == (name, pid), "the original is who it was"
         assert again[5] > count
@@ -155,7 +159,7 @@ async def test_a_running_vm_is_forked_from_now(origin: Origin, host: Host) -> No
         assert len(fork[1]) == 32
         assert "from-now" in fork[2].split()
         assert name not in fork[2].split()
-        assert asked - 2 < fork[3] < answered + 2
+        assert fork[3] < 2
         assert fork[4] == pid, "its memory is the original's"
         assert fork[5] > count
 
@@ -204,7 +208,7 @@ async def test_snapshots_of_a_vm_that_is_off_several_at_once(origin: Origin, hos
             assert [one[0] for one in seen] == [one["vm"] for one in made]
             for at in (0, 1):  # host name, machine id
                 assert len({one[at] for one in seen}) == 2
-            assert all(abs(one[3] - time.time()) < 5 for one in seen)
+            assert all(one[3] < 5 for one in seen)
             for field in ("run", "ssh", "expires"):
                 assert all(one[field] for one in made)
             pins = {vm_dir(origin.store, one["uuid"]).known_host.read_text() for one in made}
