@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -32,13 +34,19 @@ class Bed:
         return [int(word) for word in found.stdout.split()]
 
     def cut(self) -> None:
-        """Drop every connection as a dead network would."""
+        """Drop every connection as a dead network would; when this returns, none of them is served."""
+        killed = []
         for pid in self.sessions():
             below = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
             for each in [pid, *(int(word) for word in below.stdout.split())]:
                 name = Path(f"/proc/{each}/comm")
                 if name.exists() and name.read_text().startswith("sshd"):
-                    os.kill(each, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        killed.append(os.pidfd_open(each))
+                        signal.pidfd_send_signal(killed[-1], signal.SIGKILL)
+        for one in killed:  # readable once its process has gone, and with it the connection
+            assert select.select([one], [], [], 30)[0]
+            os.close(one)
 
 
 def free_port() -> int:
