@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 from tests.bench.figures import Figure, condition, show
+from tests.support import lab as support
+from tests.support.bench import debian_store
 from vmlab_tui.base.paths import shipped
 from vmlab_tui.images.store import get_image, image_file
 from vmlab_tui.lab.context import open_lab
@@ -77,13 +80,15 @@ def main() -> int:
     options = parser.parse_args()
     own, walls, scripts = [], [], []
     waits: dict[str, list[float]] = {}
-    for _ in range(options.rounds):
-        wall, waited = vmlab_run()
-        walls.append(wall)
-        own.append(wall - sum(waited.values()))
-        for on, seconds in waited.items():
-            waits.setdefault(on, []).append(seconds)
-        scripts.append(script_run())
+    with debian_store() as store:
+        os.environ["VMLAB_STORE"], os.environ["LIBVIRT_DEFAULT_URI"] = str(store.root), support.URI
+        for _ in range(options.rounds):
+            wall, waited = vmlab_run()
+            walls.append(wall)
+            own.append(wall - sum(waited.values()))
+            for on, seconds in waited.items():
+                waits.setdefault(on, []).append(seconds)
+            scripts.append(script_run())
     figures = [
         Figure("vmlab's own seconds (wall less waits)", tuple(own), "s", goal=1.0),
         Figure("vmlab run quickstart, wall", tuple(walls), "s"),

@@ -52,6 +52,9 @@ def test_resized_and_closed_while_another_program_has_it(
     )
     pager.chmod(0o755)
     monkeypatch.setenv("PAGER", str(pager))
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setenv("TMPDIR", str(copies))
     made.steps(1, 9)
     made.begin(10, log=b"something to read\n")
     before = load_state(made.folder).seq
@@ -68,10 +71,13 @@ def test_resized_and_closed_while_another_program_has_it(
         whole(term, *size)
         term.press("o", "it is mine")
         assert processes(made.store)
+        (copy,) = copies.glob("vmlab-*.log")
+        assert copy.stat().st_mode & 0o777 == 0o600
     # the terminal is gone
     limit = time.monotonic() + 20
     while left := processes(made.store):
         assert time.monotonic() < limit, left
         time.sleep(0.1)
+    assert not list(copies.iterdir())
     assert is_locked(made.folder / "lock")
     assert load_state(made.folder).seq == before, "the run was told nothing"

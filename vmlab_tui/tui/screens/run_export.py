@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -128,10 +129,25 @@ async def open_in_pager(app: LabApp, source: LogSource, title: str) -> None:
     except OSError as error:
         app.show_error(f"{clean_line(title)} cannot be opened: {error.strerror or error}")
         return
-    try:
+    with _removed_afterwards(Path(path)):
         await app.hand_over([*words, path])
+
+
+@contextlib.contextmanager
+def _removed_afterwards(path: Path) -> Iterator[None]:
+    """Remove a file at the end, also when that is the terminal's, which ends vmlab there and then."""
+
+    def hung_up(number: int, frame: object) -> None:
+        path.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    before = signal.signal(signal.SIGHUP, hung_up)
+    try:
+        yield
     finally:
-        await asyncio.to_thread(os.unlink, path)
+        signal.signal(signal.SIGHUP, before)
+        path.unlink(missing_ok=True)
 
 
 async def save_log(app: LabApp, source: LogSource, title: str) -> None:
