@@ -139,7 +139,7 @@ def _removed_afterwards(path: Path) -> Iterator[None]:
 
     def hung_up(number: int, frame: object) -> None:
         path.unlink(missing_ok=True)
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, before)  # which may be to ignore it
         signal.raise_signal(number)
 
     before = signal.signal(signal.SIGHUP, hung_up)
