@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import leftovers
+from tests.support import forked, leftovers
 from vmlab_tui.base.paths import Store
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     os.environ[leftovers.MARK] = secrets.token_hex(8)
     before = leftovers.look()
     yield
+    forked.stop()
     alone = os.environ.get("VMLAB_TEST_ALONE") == "1"
     for _ in range(50):
         left = leftovers.look().more_than(before) if alone else leftovers.own_processes()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import leftovers
+from tests.support import forked, leftovers
 from tests.support.lab import Vm
 from vmlab_tui.base.paths import Store
 from vmlab_tui.guests.endpoint import Endpoint
@@ -61,3 +62,30 @@ def test_the_last_look_finds_a_detached_process_and_a_file() -> None:
         sleeper.kill()
         sleeper.wait()
         stray.unlink()
+
+
+@pytest.mark.parametrize(
+    "words", [("runs", "list", "--json"), ("profile", "check", "none.yaml"), ("bogus",), ("--help",)]
+)
+def test_a_forked_command_is_like_one_with_an_interpreter_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none.yaml").write_text("schema: 1\nname: [x]\n")
+    there = {"VMLAB_STORE": str(tmp_path / "store")}
+    own = subprocess.run(
+        [sys.executable, "-m", "vmlab_tui", *words], env={**os.environ, **there}, capture_output=True
+    )
+    done = forked.run(*words, env=there)
+    assert (done.returncode, done.stdout, done.stderr) == (own.returncode, own.stdout, own.stderr)
+    assert done.stdout or done.stderr
+
+
+def test_a_forked_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    # waits for the other end of the pipe, for ever
+    pipe = tmp_path / "profile.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.run("profile", "check", pipe, timeout=1)
+    forked.stop()
+    assert leftovers.own_processes() == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -123,29 +122,18 @@ def test_what_stands_beside_an_adopted_file_keeps_it_where_nobody_watches(zoo: Z
 def test_what_another_needs_or_holds_is_not_adopted(zoo: Zoo) -> None:
     base = blank(zoo.outside / "base.qcow2")
     overlay(zoo.outside / "on.qcow2", base)
-    vmlab_fails = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", "adopt", str(base), "--yes"], capture_output=True, text=True
-    )
-    assert vmlab_fails.returncode == 3
-    assert "is needed by" in vmlab_fails.stderr
+    assert "is needed by" in refused("adopt", str(base), "--yes")
 
 
 def test_a_persons_word_overrides_a_lease_but_no_need(zoo: Zoo) -> None:
     kept = zoo.vm("kept", "never-was", keep=True)
     image = zoo.image("gold")
-    done = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", "rm", "kept", "--yes"], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert f"did you mean 'kept-{kept[:8]}'?" in done.stderr, "what is removed is not guessed"
+    said = refused("rm", "kept", "--yes", code=2)
+    assert f"did you mean 'kept-{kept[:8]}'?" in said, "what is removed is not guessed"
     user = zoo.vm("user", "never-was", keep=True, disk=image)
     vmlab("rm", kept, "--yes")
     assert {path.name for path in zoo.store.vms.iterdir()} == {user}
-    done = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", "rm", "gold", "--yes"], capture_output=True, text=True
-    )
-    assert done.returncode == 3
-    assert "needs it" in done.stderr
+    assert "needs it" in refused("rm", "gold", "--yes")
     vmlab("rm", user, "--yes")
     vmlab("rm", "gold", "--yes")
     assert not list(zoo.store.images.glob("*.qcow2"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.support import forked
 
 LIBVIRT = Path("/var/lib/libvirt/qemu")
 """Where the system's libvirt keeps what belongs to its domains."""
@@ -14,25 +14,17 @@ LIBVIRT = Path("/var/lib/libvirt/qemu")
 
 def vmlab(*words: str, code: int = 0) -> dict[str, object]:
     """The JSON document of a command that ends with ``code``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", *words, "--json"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = forked.run(*words, "--json")
     assert done.returncode == code, (words, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     found: dict[str, object] = json.loads(done.stdout)
     return found
 
 
-def refused(*words: str) -> str:
-    """What vmlab says when it refuses."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", *words], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 3, (words, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
-    return done.stderr
+def refused(*words: str, code: int = 3) -> str:
+    """What vmlab says when it refuses, and ends with ``code``."""
+    done = forked.run(*words)
+    assert done.returncode == code, (words, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
+    return done.stderr.decode()
 
 
 def keys(document: dict[str, object], part: str, **having: object) -> set[str]:

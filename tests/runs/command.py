@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked
 from vmlab_tui.base.paths import Store, is_locked
-from vmlab_tui.base.proc import arun
 from vmlab_tui.runs.folder import JOURNAL, LOCK
 
 
@@ -36,13 +34,9 @@ class Said:
 
 async def vmlab(store: Store, *words: str | Path, timeout: float = 240, **env: str) -> Said:
     """Run ``vmlab WORDS`` on ``store``; ``env`` is added to its environment."""
-    done = await arun(
-        [sys.executable, "-m", "vmlab_tui", *words],
-        env={**os.environ, "CI": "", "VMLAB_STORE": str(store.root), **env},
-        check=False,
-        timeout=timeout,
-    )
-    return Said(done.status, done.out.decode(), done.err.decode())
+    there = {"CI": "", "VMLAB_STORE": str(store.root), **env}
+    done = await asyncio.to_thread(forked.run, *words, env=there, timeout=timeout)
+    return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def only_run(store: Store) -> Path:
