@@ -24,8 +24,10 @@ def test_cloud_init_reads_only_the_seed_and_makes_no_password(recipe: Recipe) ->
     assert user["name"] == recipe.user
     assert user["lock_passwd"] is True
     assert {"users-groups", "ssh", "bootcmd", "set_hostname", "resizefs"} <= set(config["cloud_init_modules"])
-    assert "runcmd" in config["cloud_config_modules"]
-    assert {"package-update-upgrade-install", "scripts-user"} <= set(config["cloud_final_modules"])
+    assert config["cloud_config_modules"] == [], "its stage is left out"
+    final = config["cloud_final_modules"]
+    order = ["apt-configure", "runcmd", "package-update-upgrade-install", "scripts-user", "final-message"]
+    assert sorted(order, key=final.index) == order
     assert "passw" not in json.dumps(config).replace("lock_passwd", "").replace("set-passwords", "")
 
 

@@ -28,7 +28,7 @@ from vmlab_tui.spec.loader import read_document
 from vmlab_tui.spec.problems import SpecErrors, nearest
 from vmlab_tui.spec.validate import require
 
-BUILDER = 3
+BUILDER = 4
 """The builder's version: raised when the same recipe would give another image. Part of every hash."""
 
 Word = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._=,:/+-]{0,127}", "one word such as console=ttyS0")]

@@ -73,8 +73,10 @@ ENABLED = (
 # Modules for other clouds and distributions cost imports at every boot; the rest is what cloud-init ships.
 _INIT = "seed_random bootcmd write-files growpart resizefs disk_setup mounts set_hostname update_hostname"
 _INIT += " update_etc_hosts ca-certs rsyslog users-groups ssh"
-_CONFIG = "keyboard locale set-passwords apt-configure ntp timezone disable-ec2-metadata runcmd"
-_FINAL = "package-update-upgrade-install write-files-deferred puppet chef ansible salt-minion"
+# The modules of the third stage and of the last, which follows it, run in one process: each stage imports
+# cloud-init anew, which takes six seconds when emulated (4.8 s of imports by -X importtime, version 22.4).
+_FINAL = "keyboard locale set-passwords apt-configure ntp timezone disable-ec2-metadata runcmd"
+_FINAL += " package-update-upgrade-install write-files-deferred puppet chef ansible salt-minion"
 _FINAL += " scripts-vendor scripts-per-once scripts-per-boot scripts-per-instance scripts-user"
 _FINAL += " phone-home final-message power-state-change"
 
@@ -101,7 +103,7 @@ def cloud_cfg(recipe: Recipe) -> str:
         "locale": recipe.locale,
         "apt": {"preserve_sources_list": True},
         "cloud_init_modules": _INIT.split(),
-        "cloud_config_modules": _CONFIG.split(),
+        "cloud_config_modules": [],
         "cloud_final_modules": _FINAL.split(),
     }
     return "# written when the image was built\n" + json.dumps(config, indent=1) + "\n"
@@ -164,6 +166,9 @@ useradd -m -s /bin/bash -G sudo,adm -c 'lab user' -p '*' {user}
 usermod -p '*' root
 ln -sf /usr/share/zoneinfo/{shlex.quote(recipe.timezone)} /etc/localtime
 systemctl mask {masked} >/dev/null 2>&1
+# without modules of its own this stage would only import cloud-init; where one process runs all stages, they
+# are cheap, and it waits for each
+[ -e /usr/lib/systemd/system/cloud-init-main.service ] || systemctl mask cloud-config.service >/dev/null 2>&1
 systemctl enable {enabled} >/dev/null 2>&1
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 """
