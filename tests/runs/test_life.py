@@ -324,7 +324,7 @@ on_fail: destroy
     assert "| words | PASSED |" in report
 
 
-DEBIAN = "schema: 1\nname: debian\nimage: debian-12\nvm: {accel: tcg}\n"
+DEBIAN = "schema: 1\nname: debian\nimage: debian-12\nvm: {accel: tcg, cpus: 1}\n"
 
 
 async def test_on_debian_quickstart_passes_beside_a_run_whose_cloud_init_fails(
@@ -333,7 +333,7 @@ async def test_on_debian_quickstart_passes_beside_a_run_whose_cloud_init_fails(
     path = tmp_path / "profile.yaml"
     path.write_text(DEBIAN + "cloud_init: {runcmd: [[sh, -c, 'exit 3']]}\non_fail: destroy\n")
     good, bad = await asyncio.gather(
-        vmlab(lab_store, "run", "quickstart", "--set", "vm.accel=tcg", timeout=600),
+        vmlab(lab_store, "run", "quickstart", "--set", "vm.accel=tcg", "--set", "vm.cpus=1", timeout=600),
         vmlab(lab_store, "run", path, timeout=600),
     )
     assert good.status == 0, good.out + good.err
