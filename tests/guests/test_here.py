@@ -102,7 +102,8 @@ async def test_what_nobody_takes_is_gone(guest: Guest, known: Path, unit_folders
         ("#!/usr/bin/env bash\nset -e\ntrue\n(cd /; false)\n", "( cd /; false )"),
         ("#!/bin/bash -eu\necho $NOPE\n", "echo $NOPE"),
         ("#!/bin/bash\ntest -e /no || exit 3\n", "exit 3"),
-        ("false\n", ""),  # dash does not tell
+        ("true\ncd /usr\nls /nowhere\ntrue\n", "ls /nowhere"),
+        ("#!/bin/dash -e\nfalse\n", ""),  # dash does not tell
     ],
 )
 async def test_the_command_that_failed_is_the_last_of_the_history(
@@ -135,13 +136,23 @@ async def test_busybox_knows_the_line(guest: Guest) -> None:
 async def test_a_script_that_did_not_tell_its_place(guest: Guest, known: Path, bed: Bed) -> None:
     """One with a trap of its own, one that was killed, and one of which there is nothing."""
     unit = await ended(guest, "trap : EXIT; cd /tmp; exit 1", A="1")
-    killed = UnitSpec("run-1", 2, 1, "cd /tmp; sleep 61.25", env={"A": "1"})
+    killed = UnitSpec("run-1", 2, 1, "#!/bin/sh -e\ncd /tmp; sleep 61.25", env={"A": "1"})
     await start_unit(guest, killed)
     await kill_unit(guest, killed)
     for one in (unit, killed, UnitSpec("run-2", 1, 1, "true", env={"A": "1"})):
         assert not (await unit_place(guest, one)).known
         argv = await here(guest, one, known, 'pwd; echo "$A $VMLAB_RUN $HOME"')
         assert await output(argv) == f"/root\n1 {one.run_id} /root\n".encode()
+
+
+@pytest.mark.parametrize("bed", ["gnu"], indirect=True)
+async def test_bash_tells_its_place_also_when_it_is_killed(guest: Guest, bed: Bed) -> None:
+    unit = UnitSpec("run-1", 1, 1, "cd /tmp\necho there\nsleep 61.25")
+    await start_unit(guest, unit)
+    await until(lambda: bed.at(f"{unit.folder}/log").read_bytes() == b"there\n")
+    await kill_unit(guest, unit)
+    place = await unit_place(guest, unit)
+    assert (place.cwd, place.command) == ("/tmp", "sleep 61.25")
 
 
 @pytest.mark.parametrize("bed", ["gnu"], indirect=True)

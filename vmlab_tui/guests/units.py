@@ -76,7 +76,8 @@ class UnitLost(LabError):
 class UnitSpec:
     """One attempt at one script step.
 
-    ``script`` is the file's content: with an interpreter line it is run by that, else by ``sh -e``. ``env``
+    ``script`` is the file's content: with an interpreter line it is run by that, else by ``bash -e``, or by
+    ``sh -e`` where there is no bash. ``env``
     is added to a plain environment; ``secrets`` too, but they travel on standard input to a root-only file in
     memory that is gone before the script runs. ``timeout`` in seconds is the caller's business
     (:func:`run_unit` takes a deadline; :func:`kill_unit` ends it).
@@ -281,10 +282,10 @@ async def _persist(
 
 
 def _start_program(spec: UnitSpec, offset: int | None) -> bytes:
-    command, first = shell.interpreter(
+    ways = shell.starts(
         spec.script, f"{spec.folder}/script", spec.folder, list(spec.secrets), spec.env.get("BASH_ENV", "")
     )
-    run = shell.wrapper(spec.folder, spec.user, spec.environment, spec.script, command, first)
+    run = shell.wrapper(spec.folder, spec.user, spec.environment, spec.script, ways)
     return shell.start(spec.folder, spec.name, spec.user, run, shell.exports(spec.secrets), offset=offset)
 
 

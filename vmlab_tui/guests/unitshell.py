@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 ROOT = "/var/lib/vmlab/units"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,10 +31,32 @@ def exports(env: Mapping[str, str]) -> str:
     return "".join(f"export {name}={_quote(value)}\n" for name, value in env.items())
 
 
+BASH = (
+    "{ [ ! -L /bin/bash ] && read -r first </bin/bash && "
+    "case $first in *ELF*) ;; *) false ;; esac; } 2>/dev/null"
+)
+"""Whether the guest has bash, without starting a program: no link to BusyBox, and no script of that name."""
+PLAIN = f"shell=/bin/sh; if {BASH}; then shell=/bin/bash; fi"
+"""Sets $shell to the one that runs scripts without an interpreter line."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The command line that runs a script. ``first``: what a file that ``BASH_ENV`` names has to hold."""
+
+    command: str
+    first: str = ""
+
+
 def shell_of(script: str) -> list[str] | None:
-    """The shell that runs ``script``, with its options; None for a script of another interpreter."""
+    """The shell that runs ``script``, with its options; None for a script of another interpreter.
+
+    Without an interpreter line the shell is ``""``, the one that :data:`PLAIN` finds: bash where the guest
+    has it, since it tells which command failed, else sh; with ``-e``, since a step that goes on after an
+    error would be reported as passed.
+    """
     if not script.startswith("#!"):
-        return ["/bin/sh", "-e"]
+        return ["", "-e"]
     words = script.split("\n", 1)[0][2:].split()
     if len(words) > 1 and words[0].endswith("/env"):
         words = words[1:]
@@ -43,21 +66,23 @@ def shell_of(script: str) -> list[str] | None:
     return words
 
 
-def interpreter(
-    script: str, path: str, folder: str, hidden: list[str], bash_env: str = ""
-) -> tuple[str, str]:
-    """The command line that runs the script at ``path`` and has it note where it ended, and a text for bash.
+def starts(script: str, path: str, folder: str, hidden: list[str], bash_env: str = "") -> tuple[Start, ...]:
+    """The ways to run the script at ``path`` and have it note where it ended.
 
-    A script without an interpreter line runs under ``sh -e``: a step that goes on after an error would be
-    reported as passed. Shell scripts run under a trap that saves the working directory and the environment
-    without ``hidden``; others are executed as they are. The second text (or ``""``) is for a file that
-    ``BASH_ENV`` names: bash tells the trap a script's own commands only if it runs the script and does not
-    source it. Other shells do source it; of these only BusyBox knows the line it was at. ``bash_env``: the
-    script's own such file, which is read then.
+    Two for one without an interpreter line: for a guest with bash, and without. Shell scripts run under a
+    trap that saves the working directory and the environment without ``hidden``; others are executed as they
+    are. bash tells the trap a script's own commands only if it runs the script and does not source it, hence
+    :attr:`Start.first`. Other shells do source it; of these only BusyBox knows the line it was at.
+    ``bash_env``: the script's own such file, which is read then.
     """
     words = shell_of(script)
     if words is None:
-        return _quote(path), ""
+        return (Start(_quote(path)),)
+    shells = (words[0],) if words[0] else ("/bin/bash", "/bin/sh")
+    return tuple(_start([one, *words[1:]], path, folder, hidden, bash_env) for one in shells)
+
+
+def _start(words: list[str], path: str, folder: str, hidden: list[str], bash_env: str) -> Start:
     forget = f"unset {' '.join(hidden)}; " if hidden else ""
     # a place that cannot be saved, on a full disk, must not become the script's exit status: || :
     # /proc/self/environ rather than export -p: exact, and the same from every shell
@@ -67,9 +92,9 @@ def interpreter(
         # without an ERR trap bash takes the command before a failing ( ) for the one that failed
         env = f"export BASH_ENV={_quote(bash_env)}" if bash_env else "unset BASH_ENV"
         first = f"{{ {env}; trap : ERR; trap {_quote(save)} EXIT; }} 2>/dev/null\n"
-        return shlex.join([*words, path]), first + ('. "$BASH_ENV"\n' if bash_env else "")
+        return Start(shlex.join([*words, path]), first + ('. "$BASH_ENV"\n' if bash_env else ""))
     save = f'{{ {save}; echo "${{LINENO-}}" >{folder}/line; }} 2>/dev/null || :'
-    return shlex.join([*words, "-c", f'trap {_quote(save)} EXIT; . "$0"', path]), ""
+    return Start(shlex.join([*words, "-c", f'trap {_quote(save)} EXIT; . "$0"', path]))
 
 
 def become(user: str, command: str) -> str:
@@ -85,12 +110,21 @@ def become(user: str, command: str) -> str:
     )
 
 
-def wrapper(
-    folder: str, user: str, env: Mapping[str, str], script: str, command: str, first: str = ""
-) -> str:
+def _begin(folder: str, user: str, ways: Sequence[Start]) -> str:
+    """Shell text that becomes the script, by the first of ``ways`` if it is the only one or bash is there."""
+    texts = [
+        f"export BASH_ENV={folder}/first\n{become(user, way.command)}"
+        if way.first
+        else become(user, way.command)
+        for way in ways
+    ]
+    return texts[0] if len(texts) == 1 else f"if {BASH}; then\n{texts[0]}\nfi\n{texts[1]}"
+
+
+def wrapper(folder: str, user: str, env: Mapping[str, str], script: str, ways: Sequence[Start]) -> str:
     """The program that runs as the unit, as root; its argument is the file with the secrets, if any.
 
-    ``command`` and ``first`` come from :func:`interpreter`.
+    ``ways`` come from :func:`starts`.
 
     Programs are started sparingly here and below: an emulated guest needs 20-60 ms for each.
 
@@ -102,10 +136,9 @@ def wrapper(
     own = ""
     if user != "root":
         own = f'uid=$(id -u {name}) && gid=$(id -g {name}) && chown "$uid:$gid" log out cwd env command line'
-    if first:
+    if first := ways[0].first:
         own = f"printf %s {_quote(first)} >first\n{own}"
-        env = {**env, "BASH_ENV": f"{folder}/first"}
-    runnable = " && chmod 755 script" if command == _quote(f"{folder}/script") else ""
+    runnable = " && chmod 755 script" if ways[0].command == _quote(f"{folder}/script") else ""
     return f"""#!/bin/sh
 secrets=$1
 unset INVOCATION_ID JOURNAL_STREAM SYSTEMD_EXEC_PID MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE
@@ -145,7 +178,7 @@ copier=$!
 (
   exec 9>&- </dev/null >out 2>&1
   cd "$HOME" 2>/dev/null || cd /
-  {become(user, command)}
+  {_begin(folder, user, ways)}
 )
 status=$?
 n=0 stat=

@@ -15,7 +15,7 @@ from vmlab_tui.checks.result import CheckResult
 from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.transfer import send_tree
 from vmlab_tui.guests.units import UnitSpec, kill_unit, run_unit
-from vmlab_tui.guests.unitshell import shell_of
+from vmlab_tui.guests.unitshell import PLAIN, shell_of
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.lab.context import Lab
@@ -345,8 +345,11 @@ main
 
 
 def parser(script: str, shell: str) -> str:
-    """The program for /bin/sh that prints, of the script on its standard input, where statements end."""
-    return _PARSE % {"lines": " ".join(map(str, candidates(script))), "shell": shell}
+    """The program for /bin/sh that prints, of the script on its standard input, where statements end.
+
+    ``shell``: the first word of :func:`~vmlab_tui.guests.unitshell.shell_of`.
+    """
+    return PLAIN + _PARSE % {"lines": " ".join(map(str, candidates(script))), "shell": shell or "$shell"}
 
 
 async def statement_ends(guest: Guest, script: str, shell: str) -> list[int]:

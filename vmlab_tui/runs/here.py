@@ -73,7 +73,7 @@ async def command_here(
     if not place.known:
         greeting.append("where it was then is not known; this is where it began")
     elif not place.command:
-        greeting.append("its shell does not tell which command failed; bash does (#!/bin/bash)")
+        greeting.append("its shell does not tell which command failed; bash does")
     if missing:
         greeting.append(missing)
     left = await leave_opening(guest, here.unit, place, greeting)

@@ -91,7 +91,7 @@ class RunForm(StepForm):
 
     run: Annotated[
         Annotated[Script, Tag("short")] | Annotated[ScriptFile, Tag("full")], Discriminator(form)
-    ] = Field(description="the script itself, or {file: ...}")
+    ] = Field(description="the script itself, or {file: ...}; without a #! line bash -e runs it, or sh -e")
     user: UnixName = Field("root", description="who runs it")
     env: dict[EnvName, EnvText] = Field(
         default={}, description="variables for this step, added to the profile's"
