@@ -123,8 +123,11 @@ def test_a_new_worker_finds_the_step_in_flight_unknown_and_takes_it_up() -> None
     assert again.steps[2].started == "2026-01-01T00:00:05.000Z", "the same attempt began when it began"
 
 
-def test_a_paused_run_stays_paused_under_a_new_worker() -> None:
-    assert fold(events(CREATED, WORKER, ("paused", {"reason": "failed"}), RESUMED)).state == "paused"
+def test_a_pause_ends_with_its_worker_and_the_next_says_when_it_takes_answers() -> None:
+    paused = ("paused", {"reason": "x", "why": "failed", "number": 3, "until": "2026-01-02T00:00:00+00:00"})
+    run = fold(events(CREATED, WORKER, paused, RESUMED))
+    assert (run.state, run.pause_why, run.pause_at, run.until) == ("running", None, None, None)
+    assert fold(events(CREATED, WORKER, paused, RESUMED, paused)).state == "paused"
 
 
 def test_a_second_attempt_starts_afresh_but_keeps_its_amendment() -> None:

@@ -12,7 +12,7 @@ from vmlab_tui.journal.log import FILE, Follower
 from vmlab_tui.journal.state import RunState, fold
 
 CACHE = "state.json"
-SCHEMA = 3
+SCHEMA = 4
 """Raised whenever the fold or the state changes: caches of another number are ignored."""
 
 

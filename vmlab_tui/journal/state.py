@@ -309,12 +309,14 @@ def _worker(run: RunState, payload: WorkerStarted) -> dict[str, Any]:
         number: step.model_copy(update={"state": "unknown"}) if step.state == "running" else step
         for number, step in run.steps.items()
     }  # nobody watched them for a while
-    return {
+    # a pause is over with the worker that stood still: the next one says so when it takes answers
+    pause = {**_NO_PAUSE, "until": None} if run.state == "paused" else {}
+    return pause | {
         "pid": payload.pid,
         "boot_id": payload.boot_id,
         "start_ticks": payload.start_ticks,
         "workers": run.workers + 1,
-        "state": "paused" if run.state == "paused" else "running",
+        "state": "running",
         "steps": steps,
     }
 
