@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -126,14 +127,14 @@ def debian_image(lab_store: Store, debian_built: tuple[Store, Image]) -> str:
     return lab.put_image(lab_store, image, store.images / image.file).name
 
 
-def _template(built: tuple[Store, Image], *, memory: int, settle: str = "") -> Iterator[Vm]:
+@contextlib.contextmanager
+def _store_with(built: tuple[Store, Image]) -> Iterator[tuple[Store, Image]]:
     from tests.support import lab
 
     source, image = built
     store = lab.new_store()
     try:
-        here = lab.put_image(store, image, source.images / image.file)
-        yield asyncio.run(lab.make_template(store, here, memory=memory, settle=settle))
+        yield store, lab.put_image(store, image, source.images / image.file)
     finally:
         asyncio.run(lab.sweep(store))
         shutil.rmtree(store.root)
@@ -141,14 +142,20 @@ def _template(built: tuple[Store, Image], *, memory: int, settle: str = "") -> I
 
 @pytest.fixture(scope="session")
 def debian_template(debian_built: tuple[Store, Image]) -> Iterator[Vm]:
-    """A Debian guest, booted once: the tests get forks of its memory snapshot."""
-    yield from _template(debian_built, memory=768 * 2**20, settle="cloud-init status --wait")
+    """The shipped quickstart's Debian guest, booted once: the tests get forks of its clean boot."""
+    from tests.support import lab
+
+    with _store_with(debian_built) as (store, _):
+        yield asyncio.run(lab.quickstart(store))
 
 
 @pytest.fixture(scope="session")
 def tiny_template(tiny_built: tuple[Store, Image]) -> Iterator[Vm]:
-    """The same with the tiny guest."""
-    yield from _template(tiny_built, memory=192 * 2**20)
+    """A tiny guest, booted once, for the same."""
+    from tests.support import lab
+
+    with _store_with(tiny_built) as (store, image):
+        yield asyncio.run(lab.make_template(store, image, memory=192 * 2**20))
 
 
 async def _forked(host: Host, vm: Vm) -> AsyncIterator[Endpoint]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +33,7 @@ from vmlab_tui.images.store import Image, sha256_of
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.forks import SNAPSHOT, make_fork, settle, source_of
 from vmlab_tui.lab.inventory import take_inventory
-from vmlab_tui.lab.leases import Lease, PortLease, now, read_lease, write_lease
+from vmlab_tui.lab.leases import read_lease
 from vmlab_tui.lab.owned import remove_vm, things_of
 from vmlab_tui.lab.vmdir import vm_dir
 from vmlab_tui.runs.client import endpoint_of
@@ -356,22 +355,11 @@ AFTER_DEFINING = ("fork.defined", "fork.woken", "fork.own", "fork.bare", "fork.s
 
 
 async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_template: Vm) -> None:
-    from tests.support.lab import READY
-
     vm, store = debian_template, debian_template.store
     lab = Lab(URI, store)
-    ports = tuple(
-        PortLease(name=one.name, host_port=one.host_port, guest_port=one.guest_port)
-        for one in vm.spec.forwards
-    )
-    lease = Lease(
-        uuid=vm.uuid, name=vm.spec.name, run_id="template", profile="p", image="debian-12", owner="me",
-        created=now(), user=vm.endpoint.user, mac=vm.spec.mac, ports=ports,
-    )  # fmt: skip
-    write_lease(store, lease)
     entry = (await take_inventory(lab, host, snapshots=True)).vm(vm.uuid)
     assert entry is not None
-    source, uuid = await source_of(lab, host, entry, READY), new_uuid()
+    source, uuid = await source_of(lab, host, entry, vm.snapshot), new_uuid()
     fork = await make_fork(lab, host, source, "debian-fork", uuid, ttl=600, on_stage=lambda text: None)
     try:
         assert fork.notes == ()
@@ -399,4 +387,3 @@ async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_templa
             assert result["v1"]["errors"] == []
     finally:
         await remove_vm(store, host, uuid, fork.lease.run_id)
-        (Path(store.vm(vm.uuid)) / "lease.json").unlink()

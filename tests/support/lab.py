@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.support import forked
 from tests.support.tiny import build as tiny
 from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.ids import new_mac, new_uuid
@@ -23,7 +24,7 @@ from vmlab_tui.guests.keys import ensure_user_key, new_host_key
 from vmlab_tui.guests.waiting import wait_ready
 from vmlab_tui.hosts.fork import fork
 from vmlab_tui.hosts.host import Host
-from vmlab_tui.hosts.model import Accel, Mark, Power, VmSpec
+from vmlab_tui.hosts.model import Accel, Forward, Mark, Power, VmSpec
 from vmlab_tui.images.qemuimg import create_overlay
 from vmlab_tui.images.seed import SeedSpec, write_seed
 from vmlab_tui.images.store import (
@@ -36,8 +37,12 @@ from vmlab_tui.images.store import (
     publish,
     sha256_of,
 )
+from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.leases import read_lease
 from vmlab_tui.lab.ports import reserve
-from vmlab_tui.lab.vmdir import VmDir, make_vm_dir
+from vmlab_tui.lab.vmdir import VmDir, make_vm_dir, vm_dir
+from vmlab_tui.runs.client import endpoint_of
+from vmlab_tui.runs.plan import read_plan
 from vmlab_tui.spec.recipe import load_recipe, recipe_hash
 
 URI = "qemu:///system"
@@ -151,6 +156,8 @@ class Vm:
     spec: VmSpec
     folder: VmDir
     endpoint: Endpoint
+    snapshot: str = READY
+    """What forks of it start from."""
 
     @property
     def uuid(self) -> str:
@@ -215,24 +222,50 @@ async def wait_for(host: Host, vm: Vm, seconds: float = 600) -> None:
     await guest.close()
 
 
-async def make_template(store: Store, image: Image, *, memory: int, settle: str = "") -> Vm:
-    """Boot ``image`` once, run ``settle`` in it, keep its memory in the snapshot :data:`READY`, stop it.
-
-    With one CPU: an emulated guest takes a fifth less of the processors than with two, and others need them.
-    """
+async def make_template(store: Store, image: Image, *, memory: int) -> Vm:
+    """Boot ``image`` once, keep its memory in the snapshot :data:`READY`, stop it."""
     async with Host.open(URI) as host:
         vm = await make_spec(host, store, image, name=f"template-{image.name}", memory=memory, cpus=1)
         await host.define(vm.spec)
         await host.start(vm.uuid)
         await wait_for(host, vm)
-        if settle:
-            from vmlab_tui.guests.ssh import connect
-
-            async with connect(vm.endpoint, timeout=60) as guest:
-                await guest.execute(settle, timeout=300)
         await host.create_snapshot(vm.uuid, READY)
         await host.destroy(vm.uuid)
         return vm
+
+
+async def quickstart(store: Store) -> Vm:
+    """The VM of the shipped quickstart, run to its end and then stopped; forks start from its clean boot.
+
+    With one CPU: an emulated guest takes a fifth less of the processors than with two, and others need them.
+    """
+    words = ["run", "quickstart", "--on-pass", "keep", "--set", "vm.accel=tcg", "--set", "vm.cpus=1"]
+    env = {"VMLAB_STORE": str(store.root), "LIBVIRT_DEFAULT_URI": URI, "CI": ""}
+    done = await asyncio.to_thread(forked.run, *words, env=env, timeout=900)
+    if done.returncode:
+        raise RuntimeError(f"vmlab {' '.join(words)}: exit {done.returncode}\n{done.stderr.decode()[-4000:]}")
+    (folder,) = store.runs.iterdir()
+    plan = read_plan(folder)
+    vm, owned = plan.vm, vm_dir(store, plan.vm.uuid)
+    lease = read_lease(owned.path)
+    spec = VmSpec(
+        uuid=vm.uuid,
+        name=vm.name,
+        cpus=vm.cpus,
+        memory=vm.memory,
+        accel=Accel(vm.accel),
+        disk=owned.disk,
+        disk_format="qcow2",
+        chain=((plan.image.file, plan.image.format),),
+        seed=owned.seed,
+        console_log=owned.console,
+        mac=vm.mac,
+        forwards=tuple(Forward(one.name, one.host_port, one.guest_port) for one in lease.ports),
+        mark=Mark("test", plan.run_id, str(store.root)),
+    )
+    async with Host.open(URI) as host:
+        await host.destroy(vm.uuid)
+    return Vm(store, spec, owned, endpoint_of(Lab(URI, store), vm.uuid), "clean-boot")
 
 
 async def fork_of(host: Host, template: Vm) -> Vm:
@@ -255,7 +288,7 @@ async def fork_of(host: Host, template: Vm) -> Vm:
         template.store, spec, folder, replace(template.endpoint, port=forwards[0].host_port, vm=spec.name)
     )
     try:
-        await fork(host, template.uuid, READY, spec)
+        await fork(host, template.uuid, template.snapshot, spec)
         await wait_for(host, vm)
     except BaseException:
         await remove(host, vm)

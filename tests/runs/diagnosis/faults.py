@@ -22,6 +22,8 @@ class Fault:
     network: str = "isolated"
 
 
+# a web server would be more like it, and takes seconds to start in an emulated guest
+_LISTEN = "import socket, time; s = socket.socket(); s.bind(('', 8080)); s.listen(); time.sleep(600)"
 _EAT = "a = []\nwhile True: a.append(b'x' * (16 << 20))"
 _REPO = """
 mkdir -p /srv/repo /root/kept
@@ -64,8 +66,8 @@ INSIDE: tuple[Fault, ...] = (
     Fault(
         "no-dns",
         "no-dns",
-        "export RES_OPTIONS='timeout:1 attempts:1'\npython3 -c \"import urllib.request as r; "
-        "r.urlopen('http://deb.debian.org/')\"",
+        "export RES_OPTIONS='timeout:1 attempts:1'\n"
+        "python3 -c \"import socket; socket.create_connection(('deb.debian.org', 80))\"",
         ("no DNS",),
         seed="ip route add default via 10.0.2.2",
         undo="ip route del default",
@@ -74,7 +76,7 @@ INSIDE: tuple[Fault, ...] = (
     Fault(
         "no-route",
         "no-route",
-        "python3 -c \"import urllib.request as r; r.urlopen('http://192.0.2.1/')\"",
+        "python3 -c \"import socket; socket.create_connection(('192.0.2.1', 80))\"",
         ("no default route",),  # a network that lets nothing out tells of none
         network="user",
     ),
@@ -102,9 +104,9 @@ INSIDE: tuple[Fault, ...] = (
     Fault(
         "port-in-use",
         "port-in-use",
-        "python3 -m http.server 8080",
+        f'python3 -c "{_LISTEN}"',
         ("port 8080", "python3 (process"),
-        seed="systemd-run -q --unit=first python3 -m http.server 8080\n"
+        seed=f'systemd-run -q --unit=first python3 -c "{_LISTEN}"\n'
         "for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :8080 && break; sleep 0.5; done",
         undo="systemctl stop first",
     ),
@@ -114,8 +116,8 @@ INSIDE: tuple[Fault, ...] = (
         "systemctl start broken",
         ("broken.service failed", "status 3"),
         seed="printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"echo no config; exit 3\"\\n' "
-        ">/run/systemd/system/broken.service; systemctl daemon-reload",
-        undo="systemctl reset-failed broken; rm /run/systemd/system/broken.service; systemctl daemon-reload",
+        ">/run/systemd/system/broken.service",  # systemd looks for a unit that it does not know yet
+        undo="systemctl reset-failed broken; rm /run/systemd/system/broken.service",
     ),
     Fault(
         "clock",
