@@ -345,7 +345,9 @@ async def test_killed_at_a_sync_point(origin: Origin, host: Host, point: str) ->
         assert emptied.status == 0, emptied
         assert left_of(store, uuid) == []
     assert set(store.vms.iterdir()) == folders
-    assert (await shown(lab, origin.uuid))[5] > count
+    async with asyncio.timeout(20):  # it counts once a second, and all this may have taken less
+        while (await shown(lab, origin.uuid))[5] <= count:
+            pass
 
 
 AFTER_DEFINING = ("fork.defined", "fork.woken", "fork.own", "fork.bare", "fork.settled")
