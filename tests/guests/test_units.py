@@ -212,6 +212,17 @@ async def test_past_its_time_it_runs_on(guest: Guest) -> None:
     await kill_unit(guest, unit)
 
 
+async def test_what_is_started_while_a_unit_is_ended_is_ended_too(guest: Guest) -> None:
+    log = Log()
+    unit = spec("trap 'sleep 66.5 & exit 9' TERM; echo there; sleep 67.5 & wait")
+    running = asyncio.create_task(run_unit(guest, unit, log, Deadline(60)))
+    await until(lambda: log.data == b"there\n")
+    began = time.monotonic()
+    await kill_unit(guest, unit, grace=20)
+    assert time.monotonic() - began < 15, "it was left to be killed"
+    assert await running in (9, 143)
+
+
 async def test_another_boot_and_a_sudden_death_read_back_as_lost(guest: Guest, bed: Bed) -> None:
     unit = spec("kill -9 $PPID; exec sleep 63.5")
     with pytest.raises(UnitLost) as lost:

@@ -358,9 +358,11 @@ pids() {{
   done
 }}
 finish() {{ # signal, tries
-  n=0
+  n=0 told=' '
   while left=$(pids) && [ -n "$left" ] && [ $n -lt $2 ]; do
-    [ $n -gt 0 -a $1 = TERM ] || kill -$1 $left 2>/dev/null
+    for one in $left; do # each once, and who has been started meanwhile too
+      case $1$told in TERM*" $one "*) ;; *) kill -$1 $one 2>/dev/null; told="$told$one " ;; esac
+    done
     n=$((n + 1)); nap 0.2
   done
   [ -z "$left" ]
