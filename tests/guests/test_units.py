@@ -212,6 +212,13 @@ async def test_past_its_time_it_runs_on(guest: Guest) -> None:
     await kill_unit(guest, unit)
 
 
+async def test_finding_a_shell_changes_no_variable(guest: Guest) -> None:
+    log = Log()
+    unit = replace(spec('echo "$first $shell"'), env={"first": "one", "shell": "two"})
+    assert await run_unit(guest, unit, log, Deadline(20)) == 0
+    assert log.data == b"one two\n"
+
+
 async def test_what_is_started_while_a_unit_is_ended_is_ended_too(guest: Guest) -> None:
     log = Log()
     unit = spec("trap 'sleep 66.5 & exit 9' TERM; echo there; sleep 67.5 & wait")

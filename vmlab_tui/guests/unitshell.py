@@ -32,10 +32,13 @@ def exports(env: Mapping[str, str]) -> str:
 
 
 BASH = (
-    "{ [ ! -L /bin/bash ] && read -r first </bin/bash && "
-    "case $first in *ELF*) ;; *) false ;; esac; } 2>/dev/null"
+    "( [ ! -L /bin/bash ] && read -r first </bin/bash && "
+    "case $first in *ELF*) ;; *) false ;; esac ) 2>/dev/null"
 )
-"""Whether the guest has bash, without starting a program: no link to BusyBox, and no script of that name."""
+"""Whether the guest has bash, without starting a program: no link to BusyBox, and no script of that name.
+
+In a process of its own: a script's variable called ``first`` stays what it is.
+"""
 PLAIN = f"shell=/bin/sh; if {BASH}; then shell=/bin/bash; fi"
 """Sets $shell to the one that runs scripts without an interpreter line."""
 
