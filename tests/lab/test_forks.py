@@ -266,7 +266,7 @@ async def test_a_paused_vm_is_forked_and_stays_paused(origin: Origin, host: Host
 
 
 async def test_what_a_fork_takes_is_said_before(origin: Origin, host: Host) -> None:
-    from tests.verbs.test_vm_verbs import context
+    from tests.verbs.vm_bed import context
     from vmlab_tui.verbs.fork import room
     from vmlab_tui.verbs.registry import by_id
     from vmlab_tui.verbs.verb import Args

@@ -1,24 +1,17 @@
-"""Profiles: the shape people write, the JSON Schema of it, and what becomes of it."""
+"""Profiles: the shape people write, and what becomes of it."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.spec.profile_samples import BAD, EVERYTHING, SHIPPED, minimal
 from vmlab_tui.base.errors import UsageError
-from vmlab_tui.base.paths import shipped
 from vmlab_tui.checks.registry import KINDS
-from vmlab_tui.spec.loader import Document, read_document
-from vmlab_tui.spec.model import OURS
 from vmlab_tui.spec.problems import SpecErrors
 from vmlab_tui.spec.profile import (
     CopyStep,
@@ -26,90 +19,10 @@ from vmlab_tui.spec.profile import (
     RebootStep,
     RunStep,
     WaitStep,
-    check_profile,
     find_profiles,
     load_profile,
-    profile_schema,
 )
 from vmlab_tui.spec.sets import parse_sets
-from vmlab_tui.spec.validate import validate
-from vmlab_tui.spec.written import ProfileFile
-
-SHIPPED = sorted(shipped().glob("*/profile.yaml"))
-
-EVERYTHING: dict[str, Any] = {
-    "schema": 1,
-    "name": "all-of-it",
-    "description": "Every field there is",
-    "image": "debian-12",
-    "vm": {
-        "cpus": 4,
-        "memory": "2GiB",
-        "disk": 9000000000,
-        "accel": "tcg",
-        "network": "default",
-        "firmware": "uefi",
-    },
-    "ports": {"web": 8080, "db": 5432},
-    "env": {"GREETING": "hello", "COUNT": 3, "RATIO": 1.5, "DEBUG": True},
-    "required": ["USER_ID", "TOKEN"],
-    "secret": ["TOKEN"],
-    "cloud_init": {"packages": ["nginx"], "write_files": [{"path": "/x", "content": "text"}], "locale": None},
-    "boot_timeout": "5m",
-    "steps": [
-        {"copy": {"from": "./site", "to": "/srv"}, "name": "files", "component": "web", "timeout": 90},
-        {
-            "copy": {
-                "from": "site/a.txt",
-                "to": "/srv/a",
-                "exclude": ["*.log"],
-                "delete": True,
-                "owner": "lab:lab",
-            }
-        },
-        {"run": "set -e\n# comment\necho hi\n", "user": "lab", "env": {"A": "b"}, "timeout": "2m 30s"},
-        {"run": {"file": "x.sh"}, "component": "web"},
-        {"reboot": True, "timeout": "5m"},
-        {"wait": "5s"},
-        {"wait": 1.5},
-        {"wait": {"seconds": 3}},
-        {"wait": {"port": 8080}},
-        {"wait": {"command": "test -e /x"}, "timeout": "1h"},
-        {"wait": {"service": "web"}},
-    ],
-    "checks": [
-        {"service": "web", "within": "30s"},
-        {"service": {"name": "web.service", "active": False, "enabled": None}},
-        {"port": 8080, "name": "the port", "component": "web"},
-        {"port": {"port": 53, "protocol": "udp"}},
-        {"command": "true"},
-        {"command": "echo a", "expect": "a", "user": "lab", "timeout": "10s"},
-        {"command": "echo a", "expect": {"regex": "^a", "status": 0, "contains": "a"}},
-        {"file": "/etc/passwd"},
-        {
-            "file": {
-                "path": "/etc/passwd",
-                "type": "file",
-                "contains": "root",
-                "mode": "0644",
-                "owner": "root",
-                "group": "root",
-                "absent": False,
-            }
-        },
-        {"package": "curl"},
-        {"package": {"name": "curl", "version": "7."}},
-        {"user": "lab"},
-        {"user": {"name": "lab", "groups": ["sudo"], "shell": "/bin/sh", "home": "/home/lab", "sudo": True}},
-    ],
-    "artifacts": ["/var/log/*.log"],
-    "on_pass": "keep",
-    "on_fail": "pause",
-    "ttl": "2h",
-    "max_duration": "3h",
-    "pause_limit": "30m",
-    "allow_outside": False,
-}
 
 
 @pytest.fixture
@@ -135,10 +48,6 @@ def test_a_bad_key_hides_no_other_error_of_its_mapping(tmp_path: Path) -> None:
     with pytest.raises(SpecErrors) as caught:
         load_profile(path)
     assert [one.field for one in caught.value.problems] == ["vm.on", "vm.22", "vm.memory", "vm.cpus"]
-
-
-def minimal(**more: Any) -> dict[str, Any]:
-    return {"schema": 1, "name": "x", "image": "debian-12", **more}
 
 
 def complaints(path: Path, **sets: str) -> list[str]:
@@ -252,30 +161,6 @@ def test_the_nearest_place_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(tmp_path / "profiles" / "quickstart", minimal(description="nearer"))
     assert load_profile("quickstart").profile.description == "nearer"
     assert load_profile("./profiles/quickstart").profile.description == "nearer"
-
-
-BAD = """\
-schema: 1
-name: x
-image: debian-12
-vm: {cpu: 2, memory: 1GX, accel: kvn, cpus: 0}
-ports: {ssh: 22}
-env: {A: on, TOKEN: x}
-secret: [TOKEN]
-cloud_init: {users: []}
-steps:
-  - cpoy: {from: ./site, to: /srv/site}
-  - copy: {from: ../secret.txt, to: /srv}
-  - run: 'true'
-    timout: 2m
-  - wait: {prot: 80}
-checks:
-  - {port: '80', within: soon}
-  - {command: x, expect: {regex: '('}}
-on_fail: pasue
-name: y
-stepps: []
-"""
 
 
 def test_all_problems_of_a_file_are_told_at_once(folder: Path) -> None:
@@ -421,149 +306,6 @@ def test_parse_sets() -> None:
     for bad in (["a"], ["=x"], ["a=1", "a=2"]):
         with pytest.raises(UsageError):
             parse_sets(bad)
-
-
-# The JSON Schema says what the loader says
-
-SCHEMA = jsonschema.Draft202012Validator(profile_schema(), format_checker=jsonschema.FormatChecker())
-
-
-def loader_takes(data: Any) -> bool:
-    return validate(Document("x", data), ProfileFile)[0] is not None
-
-
-def test_the_schema_is_a_schema() -> None:
-    jsonschema.Draft202012Validator.check_schema(profile_schema())
-    assert json.loads(json.dumps(profile_schema())) == profile_schema()
-
-
-@pytest.mark.parametrize(
-    "source", [*SHIPPED, EVERYTHING], ids=lambda one: getattr(one, "parent", Path("all")).name
-)
-def test_the_schema_takes_good_profiles(source: Path | dict[str, Any]) -> None:
-    data = read_document(source).data if isinstance(source, Path) else source
-    SCHEMA.validate(data)
-    assert loader_takes(data)
-
-
-def test_the_schema_refuses_what_the_loader_refuses() -> None:
-    data = yaml.safe_load(BAD)
-    fields = {".".join(map(str, error.absolute_path)) for error in SCHEMA.iter_errors(data)}
-    assert {
-        "vm",
-        "vm.memory",
-        "vm.accel",
-        "vm.cpus",
-        "ports",
-        "cloud_init",
-        "steps.0",
-        "on_fail",
-        "",
-    } <= fields
-
-
-def _places(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if isinstance(data, dict | list):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            yield (*place, key)
-            yield from _places(value, (*place, key))
-
-
-PLACES = list(_places(EVERYTHING))
-ODD: list[Any] = [
-    None, True, False, 0, -1, 1, 22, 65535, 65536, 300, 1.5, -0.5, "", " ", "x", "a b", "a\n", "1s\n",
-    "0s", "5s", "1h30m", "1h 30m", "1 h", "0GiB", "1GiB", "1 GiB", "0.5G", "10", "..", "a..b", "-x", "/",
-    "/x", "/x\n", "x/y", "auto", "Keep", "keep", "pause", "0644", "644", "0888", "ssh", "root", "Root",
-    "a:b", "web.service", "(", "[a-z]+", "\x1b[31m", "\u202e", "é", "A_B", "1A", [], {}, ["x"], ["A"],
-    [1], [None], {"x": 1}, {"x": "y"}, {"A": None}, {"file": "x"}, {"port": 1},
-    {"port": 1, "seconds": 2}, {"seconds": "1s"}, {"regex": "("}, {"status": 3}, {"status": 256},
-    {"status": True}, {"name": "web"}, {"path": "/x"}, {"contains": None}, [{"run": "x"}],
-    [{"reboot": True, "run": "x"}], [{"reboot": False}], [{"port": 1, "user": "x"}],
-    [{"port": 1, "service": "x"}], [{"command": "x", "user": "x"}], [{"user": "x", "command": "x"}],
-    [{}], *[{key: []} for key in OURS],
-]  # fmt: skip
-KEYS = [
-    "x",
-    "name",
-    "from",
-    "file",
-    "port",
-    "copy",
-    "command",
-    "user",
-    "expect",
-    "timeout",
-    "A",
-    "ssh",
-    "users",
-    "a b",
-    "",
-]
-CHANGES = st.lists(
-    st.tuples(
-        st.sampled_from(PLACES),
-        st.sampled_from(["replace", "remove", "add", "rename"]),
-        st.sampled_from(ODD),
-        st.sampled_from(KEYS),
-    ),
-    min_size=1,
-    max_size=2,
-)
-
-
-def change(data: Any, place: tuple[Any, ...], how: str, value: Any, key: str) -> None:
-    for part in place[:-1]:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return
-    last = place[-1]
-    if not isinstance(data, dict | list) or (
-        last not in data if isinstance(data, dict) else last >= len(data)
-    ):
-        return
-    if how == "replace":
-        data[last] = copy.deepcopy(value)
-    elif how == "remove":
-        del data[last]
-    elif isinstance(data, dict):
-        data[key] = data.pop(last) if how == "rename" else copy.deepcopy(value)
-    else:
-        data.append(copy.deepcopy(value))
-
-
-@given(changes=CHANGES)
-@settings(max_examples=300, deadline=None)
-def test_schema_and_loader_agree(changes: list[tuple[Any, ...]]) -> None:
-    data = copy.deepcopy(EVERYTHING)
-    for one in changes:
-        change(data, *one)
-    assert SCHEMA.is_valid(data) == loader_takes(data)
-
-
-@pytest.mark.parametrize("place", [place for place in PLACES if isinstance(place[-1], str)], ids=str)
-def test_schema_and_loader_agree_on_every_value(place: tuple[Any, ...]) -> None:
-    top, *inner = place
-    part = EVERYTHING[top]
-    if top in ("steps", "checks") and inner:  # the one entry is enough
-        part, inner = [part[inner[0]]], [0, *inner[1:]]
-    for value in ODD:
-        data = minimal(**{top: copy.deepcopy(part)})
-        change(data, (top, *inner), "replace", value, "")
-        assert SCHEMA.is_valid(data) == loader_takes(data), value
-
-
-@given(changes=CHANGES)
-@settings(max_examples=200, deadline=None)
-def test_a_bad_profile_is_refused_with_reasons(changes: list[tuple[Any, ...]]) -> None:
-    """Whatever is changed, the loader returns a profile or problems that can be shown."""
-    data = copy.deepcopy(EVERYTHING)
-    for one in changes:
-        change(data, *one)
-    profile, found = check_profile(Document("x", data), Path("/nonexistent"))
-    assert (profile is None) == bool(found)
-    assert all(str(problem).isprintable() for problem in found)
-    assert all(problem.field for problem in found)
 
 
 def test_a_value_set_in_a_wrong_place_is_not_repeated(folder: Path) -> None:

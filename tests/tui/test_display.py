@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 
 from tests.tui.conftest import lines, opened, opened_run, text, until
 from tests.tui.run_samples import MadeRun
-from tests.tui.test_snapshots import domain
+from tests.tui.world import domain
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.picture import Picture, decode, png
 from vmlab_tui.hosts.host import Host

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from tests.runs.samples import UUID
 from tests.tui.conftest import opened, text, until
-from tests.verbs.test_vm_verbs import RAW, UEFI, lease, node
+from tests.verbs.vm_bed import RAW, UEFI, lease, node
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.lab.leases import write_lease

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.verbs.test_vm_verbs import DARK, context, do, domain, lab  # noqa: F401 - a fixture
+from tests.verbs.vm_bed import DARK, context, do, domain
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
@@ -19,7 +19,7 @@ from vmlab_tui.verbs.verb import Args
 OURS = "sample-7f3a"
 
 
-async def refused(lab: Lab, **given: str) -> LabError:  # noqa: F811
+async def refused(lab: Lab, **given: str) -> LabError:
     with pytest.raises(LabError) as caught:
         await do(lab, "vm.fork", interactive=True, data=True, **given)
     ctx, _ = context(lab)
@@ -29,19 +29,19 @@ async def refused(lab: Lab, **given: str) -> LabError:  # noqa: F811
     return caught.value
 
 
-async def test_a_foreign_vm_is_refused(lab: Lab) -> None:  # noqa: F811
+async def test_a_foreign_vm_is_refused(lab: Lab) -> None:
     error = await refused(lab, vm="web")
     assert "no vmlab lease" in error.message
     assert "vmlab ls --own" in error.hint
 
 
-async def test_a_snapshot_that_is_not_there_or_holds_no_memory(lab: Lab) -> None:  # noqa: F811
+async def test_a_snapshot_that_is_not_there_or_holds_no_memory(lab: Lab) -> None:
     error = await refused(lab, vm=f"{OURS}@three")
     assert "three" in error.message
     assert f"vmlab fork {OURS}@two   # it has: one, two" in error.hint
 
 
-async def test_an_off_vm_without_snapshots_is_refused(lab: Lab) -> None:  # noqa: F811
+async def test_an_off_vm_without_snapshots_is_refused(lab: Lab) -> None:
     lab.store.vm(DARK).mkdir()
     (ours,) = [path for path in lab.store.vms.iterdir() if path.name != DARK]
     write_lease(lab.store, read_lease(ours).model_copy(update={"uuid": DARK, "name": "dark"}))
@@ -67,7 +67,7 @@ async def test_an_off_vm_without_snapshots_is_refused(lab: Lab) -> None:  # noqa
             assert "start" not in error.hint
 
 
-async def test_a_vm_on_a_libvirt_network_is_refused_with_what_to_do(lab: Lab) -> None:  # noqa: F811
+async def test_a_vm_on_a_libvirt_network_is_refused_with_what_to_do(lab: Lab) -> None:
     (folder,) = lab.store.vms.iterdir()
     write_lease(lab.store, read_lease(folder).model_copy(update={"network": "default"}))
     error = await refused(lab, vm=f"{OURS}@two")
@@ -77,7 +77,7 @@ async def test_a_vm_on_a_libvirt_network_is_refused_with_what_to_do(lab: Lab) ->
 
 
 @pytest.mark.parametrize("count", ["0", "65", "two", "-1", "1.5"])
-async def test_counts(lab: Lab, count: str) -> None:  # noqa: F811
+async def test_counts(lab: Lab, count: str) -> None:
     assert f"--count '{count}'" in (await refused(lab, vm=OURS, count=count)).message
 
 
