@@ -51,6 +51,11 @@ class RunView:
     live: bool
 
     @property
+    def at_work(self) -> bool:
+        """Its worker hears requests: one that has ended its run is about to go, and hears nobody any more."""
+        return self.live and not self.state.over
+
+    @property
     def status(self) -> str:
         """The run's state in one word; *interrupted* when its worker died before the end."""
         return self.state.state if self.state.over or self.live else "interrupted"

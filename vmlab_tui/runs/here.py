@@ -61,9 +61,8 @@ async def command_here(
     place = await unit_place(guest, here.unit)
     path, missing = "", ""
     if names := view.plan.secret_names:
-        lends = view.live and not view.state.over  # a worker that has ended its run hears nobody any more
         try:
-            reply = await ask(view.folder, timeout=60, verb="arm", by=whoami()) if lends else {}
+            reply = await ask(view.folder, timeout=60, verb="arm", by=whoami()) if view.at_work else {}
         except LabError as error:
             missing = f"missing: {', '.join(names)} ({error.message})"
         else:

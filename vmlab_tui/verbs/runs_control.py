@@ -111,7 +111,7 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
         from vmlab_tui.runs import client
 
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
-        how = self._how(args, live=view.live)
+        how = self._how(args, at_work=view.at_work)
         if how == "keep" or (how == "table" and view.plan.on_fail != "destroy"):
             return Preview(
                 (*self._ends(view), f"VM {view.plan.vm.name} will be kept; ending it again removes it")
@@ -126,7 +126,7 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
     @staticmethod
     def _ends(view: RunView) -> tuple[str, ...]:
         """That a run which goes on is stopped, and where."""
-        if not view.live:
+        if not view.at_work:
             return ()
         at = view.state.current
         where = f" at step {at.number:02}" if at else ""
@@ -137,7 +137,7 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
         from vmlab_tui.runs import client
 
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
-        how = self._how(args, live=view.live)
+        how = self._how(args, at_work=view.at_work)
         result = await client.end(ctx.lab, view.run_id, how, whoami())
         removed = [(thing.what, thing.id) for thing in result.removed]
         if result.asked:
@@ -173,11 +173,11 @@ removed: domain, disk, seed, ports. The run's directory with its logs and report
         return Outcome(data, tuple(lines))
 
     @staticmethod
-    def _how(args: Args, *, live: bool) -> str:
+    def _how(args: Args, *, at_work: bool) -> str:
         if args.flag("destroy") and args.flag("keep"):
             raise UsageError("--destroy and --keep contradict each other", hint="drop one of them")
         if args.flag("destroy"):
             return "destroy"
         if args.flag("keep"):
             return "keep"
-        return "table" if live else "destroy"
+        return "table" if at_work else "destroy"

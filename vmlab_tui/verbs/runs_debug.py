@@ -113,7 +113,7 @@ it with vmlab ssh. The time limit of the whole run does not count meanwhile."""
         from vmlab_tui.runs.control import ask
 
         view = await self.view(ctx, args)
-        if view.state.over or not view.live:
+        if not view.at_work:
             raise Refused(f"run {view.run_id} is {view.status}: nothing of it is at work")
         if view.state.state == "paused":
             raise Refused(f"run {view.run_id} is paused already", hint=f"vmlab runs continue {view.run_id}")

@@ -184,7 +184,7 @@ async def at_work(ctx: Context, vm: VmEntry) -> str:
             view = client.get_run(ctx.lab, folder.name) if folder else None
         except LabError:
             return ""  # a damaged run does nothing
-        if view is None or not view.live or view.state.over:
+        if view is None or not view.at_work:
             return ""
         step = stopped_at(view)
         where = f" at step {step.number:02} '{clean_line(step.name, 60)}'" if step else ""
