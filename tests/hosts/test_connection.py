@@ -181,6 +181,30 @@ async def test_looking_and_killing_work_while_slow_calls_hang(bench: Any) -> Non
 
 
 @pytest.mark.guest
+@pytest.mark.parametrize("slow", [False, True])
+async def test_calls_at_once_have_a_connection_each(slow: bool) -> None:
+    import threading
+
+    gate, used = threading.Event(), []
+
+    def wait(connection: Any) -> None:
+        used.append(connection)
+        gate.wait(30)
+
+    async with Host.open("qemu:///system") as host:
+        first = asyncio.create_task(host._call("wait", wait, 60, slow=slow))
+        while not used:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            await host._call("look", used.append, 15, slow=slow)
+        gate.set()
+        await first
+        await host._call("look", used.append, 15, slow=slow)
+    one, two, again, last = map(id, used)
+    assert one == last != two == again, "as few as can be, the first one before all"
+
+
+@pytest.mark.guest
 async def test_no_use_of_a_domain_by_two_hosts_at_once_confuses(bench: Any) -> None:
     specs = [bench.spec(bench.ticker()) for _ in range(3)]
     await asyncio.gather(*(bench.host.define(one) for one in specs))

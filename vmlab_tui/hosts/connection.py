@@ -1,10 +1,10 @@
-"""The connection under a Host: two links, their lanes, events."""
+"""The connection under a Host: its links, their lanes, events."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,13 +15,13 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.events import EventCallback, Events
 from vmlab_tui.hosts.failures import explain
 from vmlab_tui.hosts.lane import Lane
-from vmlab_tui.hosts.link import Link
+from vmlab_tui.hosts.link import Link, Links
 
 T = TypeVar("T")
 
 
 class Connection:
-    """One URI: slow work goes over one link, looking and killing over the other.
+    """One URI: slow work goes over links and a lane of its own, apart from looking and killing.
 
     So a VM can be looked at and destroyed while the call that starts or snapshots it hangs.
     """
@@ -30,11 +30,9 @@ class Connection:
         self.uri = uri
         self.readonly = readonly
         self._events = Events()
-        self._look = Link(uri, readonly=readonly, on_open=self._events.register)
-        # the test driver's state is private to a connection, so there it can be only one
-        self._slow = self._look if uri.startswith("test:") else Link(uri, readonly=readonly)
+        self._look = Links(uri, readonly=readonly, on_open=self._events.register)
+        self._slow = self._look if uri.startswith("test:") else Links(uri, readonly=readonly)
         self._bound: Link | None = None
-        # libvirtd serves five calls of a client at once; more would only queue there
         self._look_lane = Lane("look", threads=3)
         self._slow_lane = Lane("slow", threads=4)
 
@@ -67,7 +65,7 @@ class Connection:
     async def close(self) -> None:
         """Let go of the connections; VMs of start_transient end with that. Never raises, never hangs."""
         self._events.stop()
-        links = {self._look, self._slow, *([self._bound] if self._bound else [])}
+        links = {*self._look.all, *self._slow.all, *([self._bound] if self._bound else [])}
         closing = [self._look_lane.call(link.close, timeout=5, what="close") for link in links]
         await asyncio.gather(*closing, return_exceptions=True)
         self._look_lane.close()
@@ -90,13 +88,14 @@ class Connection:
         slow: bool = False,
         link: Link | None = None,
     ) -> T:
-        link = link or (self._slow if slow else self._look)
+        links = self._slow if slow else self._look
 
         def work() -> T:
-            try:
-                return fn(link.get())
-            except libvirt.libvirtError as error:
-                raise explain(error, what) from error
+            with nullcontext(link) if link else links.free() as free:
+                try:
+                    return fn(free.get())
+                except libvirt.libvirtError as error:
+                    raise explain(error, what) from error
 
         return await (self._slow_lane if slow else self._look_lane).call(work, timeout=timeout, what=what)
 

@@ -108,18 +108,15 @@ async def make_fork(
     *,
     ttl: float,
     on_stage: Callable[[str], None],
-    gate: asyncio.Semaphore | None = None,
     timeout: float = 600,
 ) -> Fork:
     """A VM ``name`` that goes on where ``source`` is, up to its first command.
 
-    ``ttl``: seconds that its lease keeps it. ``on_stage`` hears what is being done, in words. ``gate`` is
-    held from the copy of the disk until the guest runs: who makes several gives them the same one. When it
+    ``ttl``: seconds that its lease keeps it. ``on_stage`` hears what is being done, in words. When it
     fails or is called off, what was made is removed again. Raises LabError naming the fork.
     """
     run_id, begun = new_run_id("fork"), time.monotonic()
-    gate = gate or asyncio.Semaphore()
-    work = _Work(lab, host, source, name, uuid, run_id, ttl, on_stage, gate, Deadline(timeout))
+    work = _Work(lab, host, source, name, uuid, run_id, ttl, on_stage, Deadline(timeout))
     try:
         lease, endpoint, notes = await work.carry_out()
     except BaseException as error:
@@ -164,26 +161,25 @@ class _Work:
     run_id: str
     ttl: float
     on_stage: Callable[[str], None]
-    gate: asyncio.Semaphore
     deadline: Deadline
 
     async def carry_out(self) -> tuple[Lease, Endpoint, tuple[str, ...]]:
         host, origin, deadline = self.host, self.source.origin, self.deadline
-        warming = asyncio.create_task(asyncio.to_thread(warm_up))
         facts = await host.facts()
         self.on_stage("keys and seed")
         lease, folder, identity = await asyncio.to_thread(self._prepare, facts.qemu_uid, facts.qemu_gid)
-        async with self.gate:
-            self.on_stage("copying the disk")
-            await copy_disk(host, self.source.lease.uuid, origin.disk, folder.disk, timeout=deadline.left)
-            await drop_other_snapshots(folder.disk, origin.snapshot, timeout=deadline.left)
-            point(COPIED)
-            await define_fork(host, origin, self._spec(lease, folder), timeout=deadline.left)
-            point(DEFINED)
-            self.on_stage("waking up")
-            await host.revert(self.uuid, origin.snapshot, timeout=deadline.left)
-            await host.resume(self.uuid, timeout=deadline.part(30))  # it may have been paused then
-            point(WOKEN)
+        self.on_stage("copying the disk")
+        # not before: other programs are at work now, and this one has nothing else to do
+        warming = asyncio.create_task(asyncio.to_thread(warm_up))
+        await copy_disk(host, self.source.lease.uuid, origin.disk, folder.disk, timeout=deadline.left)
+        await drop_other_snapshots(folder.disk, origin.snapshot, timeout=deadline.left)
+        point(COPIED)
+        await define_fork(host, origin, self._spec(lease, folder), timeout=deadline.left)
+        point(DEFINED)
+        self.on_stage("waking up")
+        await host.revert(self.uuid, origin.snapshot, timeout=deadline.left)
+        await host.resume(self.uuid, timeout=deadline.part(30))  # it may have been paused then
+        point(WOKEN)
         await warming
         endpoint, notes = await self._become(lease, folder, identity)
         point(OWN)

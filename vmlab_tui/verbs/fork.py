@@ -108,11 +108,9 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         import asyncio
 
-        from vmlab_tui.guests.keys import warm_up
         from vmlab_tui.lab import forks
 
         count, ttl = _count(args), args.seconds("ttl")
-        warming = asyncio.create_task(asyncio.to_thread(warm_up))
         async with ctx.host() as host:
             vm, wanted = await _source(ctx, host, args)
             new = [
@@ -120,12 +118,9 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
             ]
             if heed := await room(ctx, host, vm, count):
                 ctx.front.say(f"warning: {heed}")
-            await warming
             snapshot = wanted or await self._mark(ctx, host, args, vm)
             made: list[Fork] = []
             at_work: set[asyncio.Task[None]] = set()
-            # waking one up takes a host CPU, and then the guest several: so the first is ready early
-            gate = asyncio.Semaphore(max(1, _cpus() // 2))
 
             async def work(entry: VmEntry) -> Done:
                 def stage(text: str) -> None:
@@ -135,7 +130,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
                 at_work.add(cast("asyncio.Task[None]", asyncio.current_task()))
                 fork = await forks.make_fork(
                     ctx.lab, host, source, entry.name, entry.uuid, ttl=_TTL if ttl is None else ttl,
-                    on_stage=stage, gate=gate,
+                    on_stage=stage,
                 )  # fmt: skip
                 made.append(fork)
                 _tell(ctx, fork)
@@ -143,6 +138,7 @@ began. VMs on a libvirt network cannot be forked, since a fork would have their 
 
             try:
                 source = await forks.source_of(ctx.lab, host, vm, snapshot)
+                # each takes a host CPU and more until it can be used: so the first is ready early
                 outcome = await each(ctx, self.id, new, (), work, at_once=_cpus())
                 warnings = await self._settle(ctx, host, made)
             finally:

@@ -47,8 +47,6 @@ def find_vm(lab: Lab, vms: Sequence[VmEntry], ref: str) -> VmEntry:
     ``last`` is the newest run's, whatever a foreign VM is called. Raises UsageError when there is none, or
     no longer, or more than one.
     """
-    from vmlab_tui.runs import client
-
     found = [
         vm
         for vm in vms
@@ -59,6 +57,8 @@ def find_vm(lab: Lab, vms: Sequence[VmEntry], ref: str) -> VmEntry:
     if found:
         uuids = ", ".join(vm.uuid for vm in found)
         raise UsageError(f"{len(found)} VMs are called {clean_line(ref, 80)}", hint=f"give the uuid: {uuids}")
+    from vmlab_tui.runs import client  # a fifth of a second, which a VM's own name does not need
+
     ours = {vm.uuid: vm for vm in vms if vm.lease}
     try:
         view = client.get_run(lab, ref)
