@@ -118,15 +118,6 @@ def tiny_image(lab_store: Store, tiny_built: tuple[Store, Image]) -> str:
     return lab.put_image(lab_store, image, store.images / image.file).name
 
 
-@pytest.fixture
-def debian_image(lab_store: Store, debian_built: tuple[Store, Image]) -> str:
-    """The name of the Debian image in `lab_store`."""
-    from tests.support import lab
-
-    store, image = debian_built
-    return lab.put_image(lab_store, image, store.images / image.file).name
-
-
 @contextlib.contextmanager
 def _store_with(built: tuple[Store, Image]) -> Iterator[tuple[Store, Image]]:
     from tests.support import lab

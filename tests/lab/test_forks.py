@@ -25,6 +25,7 @@ from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import Exit, Refused
 from vmlab_tui.base.ids import new_uuid
 from vmlab_tui.base.paths import Store
+from vmlab_tui.guests.cloudinit import CloudInitState, wait_cloud_init
 from vmlab_tui.guests.ssh import Guest, HostKeyError, connect
 from vmlab_tui.guests.waiting import boot_id, reboot
 from vmlab_tui.hosts.host import Host
@@ -357,6 +358,7 @@ AFTER_DEFINING = ("fork.defined", "fork.woken", "fork.own", "fork.bare", "fork.s
 
 
 async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_template: Vm) -> None:
+    """And cloud-init's own error at that boot is read: a script of each boot's fails, nothing else."""
     vm, store = debian_template, debian_template.store
     lab = Lab(URI, store)
     entry = (await take_inventory(lab, host, snapshots=True)).vm(vm.uuid)
@@ -375,6 +377,8 @@ async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_templa
             before = (await guest.execute(show)).out.decode().split()
             assert before[:2] == ["debian-fork", "debian-fork"]
             assert before[3:] == ["1", "2", vm.uuid]
+            fails = "/var/lib/cloud/scripts/per-boot/fails"
+            await guest.execute(f"printf '#!/bin/sh\\nexit 3\\n' >{fails} && chmod 755 {fails}")
             booted = await boot_id(guest)
 
             async def alive() -> bool:
@@ -382,10 +386,11 @@ async def test_debian_keeps_its_identity_over_a_reboot(host: Host, debian_templa
 
             fresh = await reboot(guest, booted, Deadline(600), lambda *_: None, lambda: "", alive)
         async with fresh:
-            await fresh.execute("cloud-init status --wait", timeout=400)
+            ended = await wait_cloud_init(fresh, Deadline(400), lambda stage: None)
             after = (await fresh.execute(show)).out.decode().split()
             assert after == before
-            result = json.loads((await fresh.execute("cat /run/cloud-init/result.json")).out)
-            assert result["v1"]["errors"] == []
+            assert ended.state is CloudInitState.ERROR
+            assert ended.errors
+            assert all("scripts" in one and "fails" in one for one in ended.errors), ended
     finally:
         await remove_vm(store, host, uuid, fork.lease.run_id)

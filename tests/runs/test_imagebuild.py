@@ -1,7 +1,7 @@
 """An image is published only when it has booted; a kill at any point leaves none, and no VM.
 
 The disk that is proven and published is the tiny guest's, so that this takes seconds: what makes a disk from
-a recipe is tested in tests/images, and all of it together by whoever asks for `debian_image`.
+a recipe is tested in tests/images, and all of it together by whoever asks for `debian_template`.
 """
 
 from __future__ import annotations
