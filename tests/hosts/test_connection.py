@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,6 +179,26 @@ async def test_looking_and_killing_work_while_slow_calls_hang(bench: Any) -> Non
     assert await bench.host.destroy(spec.uuid, timeout=15) is True
     gate.set()
     await asyncio.gather(*stuck)
+
+
+@pytest.mark.guest
+async def test_a_closed_host_leaves_no_connection_behind() -> None:
+    def sockets() -> set[str]:
+        links = (os.path.realpath(one.path) for one in os.scandir("/proc/self/fd"))
+        return {path for path in links if "socket:" in path}
+
+    async def use() -> None:
+        async with Host.open("qemu:///system") as host:
+            host.on_event(lambda *_: None)
+            await host.domains()
+
+    await use()  # the bindings' own thread and what it needs
+    before = sockets()
+    for _ in range(3):
+        await use()
+    async with asyncio.timeout(10):
+        while sockets() - before:
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.guest

@@ -42,13 +42,25 @@ class Events:
         self._receivers: list[tuple[asyncio.AbstractEventLoop, EventCallback]] = []
         self._stopped = False
 
-    def register(self, connection: Any) -> None:
-        """Called on a lane for each new connection. A driver without events stays without."""
+    def register(self, connection: Any) -> Callable[[], None]:
+        """Called on a lane for each new connection. A driver without events stays without.
+
+        Returns what undoes it: libvirt keeps a connection open as long as something is registered with it.
+        """
+        registered: list[int] = []
         with contextlib.suppress(libvirt.libvirtError):
-            connection.domainEventRegisterAny(
-                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None
-            )
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
+            ):
+                registered.append(connection.domainEventRegisterAny(None, event, callback, None))
+
+        def undo() -> None:
+            for number in registered:
+                with contextlib.suppress(libvirt.libvirtError):
+                    connection.domainEventDeregisterAny(number)
+
+        return undo
 
     def add(self, callback: EventCallback) -> Callable[[], None]:
         receiver = (asyncio.get_running_loop(), callback)

@@ -12,20 +12,22 @@ import libvirt
 from vmlab_tui.hosts.failures import explain
 from vmlab_tui.hosts.loop import ensure_event_loop
 
+OnOpen = Callable[[Any], Callable[[], None]]
+
 
 class Link:
     """Opens on first use, reopens when dead. All methods block: call them on a lane.
 
-    ``on_open`` is called with each new connection (event registration).
+    ``on_open`` is called with each new connection (event registration), and what it returns when that is
+    about to be closed.
     """
 
-    def __init__(
-        self, uri: str, *, readonly: bool = False, on_open: Callable[[Any], None] | None = None
-    ) -> None:
+    def __init__(self, uri: str, *, readonly: bool = False, on_open: OnOpen | None = None) -> None:
         self.uri = uri
         self.readonly = readonly
         self._on_open = on_open
         self._connection: Any = None
+        self._let_go: Callable[[], None] = _nothing
         self._lock = threading.Lock()
         self._closed = False
 
@@ -35,6 +37,7 @@ class Link:
             if self._connection is not None and self._connection.isAlive():
                 return self._connection
             ensure_event_loop()
+            self._drop()
             try:
                 opener = libvirt.openReadOnly if self.readonly else libvirt.open
                 self._connection = opener(self.uri)
@@ -43,15 +46,23 @@ class Link:
             with contextlib.suppress(libvirt.libvirtError):  # the test driver has none
                 self._connection.setKeepAlive(5, 3)
             if self._on_open:
-                self._on_open(self._connection)
+                self._let_go = self._on_open(self._connection)
             return self._connection
 
     def close(self) -> None:
         with self._lock:
-            connection, self._connection = self._connection, None
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        let_go, self._let_go = self._let_go, _nothing
         if connection is not None:
+            let_go()
             with contextlib.suppress(libvirt.libvirtError):
                 connection.close()
+
+
+def _nothing() -> None: ...
 
 
 class Links:
@@ -62,9 +73,7 @@ class Links:
     ``on_open`` is for the first link, which is taken whenever it is free.
     """
 
-    def __init__(
-        self, uri: str, *, readonly: bool = False, on_open: Callable[[Any], None] | None = None
-    ) -> None:
+    def __init__(self, uri: str, *, readonly: bool = False, on_open: OnOpen | None = None) -> None:
         self._uri = uri
         self._readonly = readonly
         self._all = [Link(uri, readonly=readonly, on_open=on_open)]
