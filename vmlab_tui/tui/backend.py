@@ -36,8 +36,14 @@ class Backend:
             self._loop.close()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run ``work`` over there; the future can be cancelled from here."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run ``work`` over there; the future can be cancelled from here, and is once nothing runs there."""
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # its loop is closed: the program is about to end
+            work.close()
+            gone: concurrent.futures.Future[T] = concurrent.futures.Future()
+            gone.cancel()
+            return gone
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` over there and wait for it here, without holding up anything."""
