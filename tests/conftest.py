@@ -18,6 +18,8 @@ from tests.support import forked, leftovers
 from vmlab_tui.base.paths import Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.lab import Vm
     from vmlab_tui.guests.endpoint import Endpoint
     from vmlab_tui.hosts.host import Host
@@ -48,6 +50,26 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     pytest.fail("left behind by the tests:\n  " + "\n  ".join(left), pytrace=False)
 
 
+@contextlib.contextmanager
+def _in_use(store: Store, monkeypatch: pytest.MonkeyPatch, *goes: Path) -> Iterator[Store]:
+    """The store for a test; afterwards these folders of it are removed."""
+    from tests.support import lab
+
+    monkeypatch.setenv("VMLAB_STORE", str(store.root))
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", URI)
+    try:
+        yield store
+    finally:
+        working = leftovers.end_workers(store)
+        swept = asyncio.run(lab.sweep(store))
+        folders = [path.name for path in store.vms.iterdir()] if store.vms.is_dir() else []
+        for path in goes:
+            shutil.rmtree(path)
+    assert not working, f"still at work on the store: {working}"
+    assert not swept, f"domains left in the store: {swept}"
+    assert not folders, f"VM directories left in the store: {folders}"
+
+
 @pytest.fixture
 def lab_store(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An empty store for `qemu:///system`, also in the environment of what the test starts.
@@ -58,18 +80,28 @@ def lab_store(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     from tests.support import lab
 
     store = lab.new_store()
-    monkeypatch.setenv("VMLAB_STORE", str(store.root))
-    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", URI)
+    with _in_use(store, monkeypatch, store.root):
+        yield store
+
+
+@pytest.fixture(scope="module")
+def module_store(nothing_left: None) -> Iterator[Store]:
+    from tests.support import lab
+
+    store = lab.new_store()
     try:
         yield store
     finally:
-        working = leftovers.end_workers(store)
-        swept = asyncio.run(lab.sweep(store))
-        folders = [path.name for path in store.vms.iterdir()] if store.vms.is_dir() else []
-        shutil.rmtree(store.root)
-    assert not working, f"still at work on the store: {working}"
-    assert not swept, f"domains left in the store: {swept}"
-    assert not folders, f"VM directories left in the store: {folders}"
+        shutil.rmtree(store.root, ignore_errors=True)
+
+
+@pytest.fixture
+def warm_store(module_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Like `lab_store`, but images and templates stay for the tests of a module: its runs start warm."""
+    with _in_use(module_store, monkeypatch, module_store.runs, module_store.trash):
+        for path in (module_store.runs, module_store.trash):
+            path.mkdir(mode=0o700, exist_ok=True)
+        yield module_store
 
 
 @pytest.fixture
@@ -115,7 +147,9 @@ def tiny_image(lab_store: Store, tiny_built: tuple[Store, Image]) -> str:
     from tests.support import lab
 
     store, image = tiny_built
-    return lab.put_image(lab_store, image, store.images / image.file).name
+    if not (lab_store.images / image.file).exists():
+        lab.put_image(lab_store, image, store.images / image.file)
+    return image.name
 
 
 @contextlib.contextmanager

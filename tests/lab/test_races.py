@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab.test_sweep import _stopped, power
 from tests.lab.zoobed import keys, vmlab
+from tests.support import forked
 from tests.support.zoo import Zoo, libvirt_state, overlay, state_of, virsh
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the system's libvirt")
@@ -137,9 +138,8 @@ def test_killed_while_stopping_an_expired_vm_a_second_call_finishes(
         vmlab("clean", "--class", "expired", "--yes")
     assert power(late) == "shut off"
     for killed in ("undo.intent", "undo.done"):
-        words = [sys.executable, "-m", "vmlab_tui", "undo"]
-        env = {**os.environ, "VMLAB_FAULT": f"{killed}:kill"}
-        assert subprocess.run(words, env=env, capture_output=True).returncode == -signal.SIGKILL
+        done = forked.run("undo", env={"VMLAB_FAULT": f"{killed}:kill"})
+        assert done.returncode == -signal.SIGKILL
     vmlab("undo")
     assert power(late) == "running"
     assert not list(zoo.store.trash.glob("[!.]*"))
@@ -150,9 +150,8 @@ def test_killed_while_emptying_the_next_call_gives_the_ports_up(zoo: Zoo) -> Non
     ports = zoo.store.root / "ports.json"
     ports.write_text(json.dumps({"schema": 1, "ports": {"22990": f"{dead}/ssh"}}))
     vmlab("clean", "--yes")
-    words = [sys.executable, "-m", "vmlab_tui", "trash", "empty", "--yes"]
-    env = {**os.environ, "VMLAB_FAULT": "clean.emptied:kill"}
-    assert subprocess.run(words, env=env, capture_output=True).returncode == -signal.SIGKILL
+    done = forked.run("trash", "empty", "--yes", env={"VMLAB_FAULT": "clean.emptied:kill"})
+    assert done.returncode == -signal.SIGKILL
     assert not list(zoo.store.trash.glob("[!.]*"))
     assert "22990" in ports.read_text()
     assert keys(vmlab("clean", "--yes"), "results", state="done") == {f"ports:{dead}"}

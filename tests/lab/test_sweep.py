@@ -17,6 +17,7 @@ import pytest
 
 from tests.lab.test_holders import MAPPED
 from tests.lab.zoobed import keys, vmlab
+from tests.support import forked
 from tests.support.zoo import FAR, Zoo, blank, libvirt_state, overlay, qemu_img, state_of, virsh
 from vmlab_tui.base.faults import POINTS
 from vmlab_tui.base.paths import Store, used_bytes
@@ -32,13 +33,7 @@ BACK = ["undo.intent", "undo.moved", "undo.defined", "undo.loaded", "undo.woken"
 
 def killed(point: str, *words: str) -> None:
     """Run vmlab until it dies at ``point``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vmlab_tui", *words],
-        env={**os.environ, "VMLAB_FAULT": f"{point}:kill"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = forked.run(*words, env={"VMLAB_FAULT": f"{point}:kill"}, timeout=120)
     assert done.returncode == -signal.SIGKILL, (point, done.returncode, done.stderr)
 
 

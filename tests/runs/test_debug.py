@@ -39,6 +39,11 @@ FIRST, SECOND, THIRD, CHECKS = 10, 11, 12, 13
 
 
 @pytest.fixture
+def lab_store(warm_store: Store) -> Store:
+    return warm_store
+
+
+@pytest.fixture
 def profile(tiny_image: str, tmp_path: Path) -> Path:
     path = tmp_path / "profile.yaml"
     path.write_text(PROFILE.format(image=tiny_image))

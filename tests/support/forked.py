@@ -1,8 +1,8 @@
 """The command line as a process of its own that has nothing to import: a fork of one that has it all.
 
 Imports are most of a short command's time, and the suite gives some thousand commands. What runs is the same
-entry point with arguments, environment, folder and outputs of its own. Tests of how vmlab starts, and those
-that signal it or kill it at a sync point, start an interpreter as people do.
+entry point with arguments, environment, folder and outputs of its own, sync points included. Tests of how
+vmlab starts, and those that signal it, start an interpreter as people do.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, NoReturn
+
+from vmlab_tui.base import faults
 
 ROOT = Path(__file__).parents[2]
 _MESSAGE = 1 << 17
@@ -88,15 +90,6 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """:meth:`Commands.run` by the session's one process for it; the environment is ours, and ``env``."""
     environ = {**os.environ, **(env or {})}
-    if "VMLAB_FAULT" in environ:  # sync points are armed while they are imported
-        return subprocess.run(
-            [sys.executable, "-m", "vmlab_tui", *map(str, words)],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
     with _starting:
         if not _commands:
             _commands.append(Commands())
@@ -158,6 +151,7 @@ def _become(call: bytes, more: Mapping[str, str], out: int, err: int) -> NoRetur
         os.close(fd)
     os.environ.clear()
     os.environ.update({**more, **environ})
+    faults.arm()
     os.chdir(folder)
     sys.argv = ["vmlab", *words]
     status = 1

@@ -25,12 +25,17 @@ def declare(name: str, meaning: str) -> str:
     return name
 
 
-def _armed() -> dict[str, str]:
+_ARMED: dict[str, str] = {}
+
+
+def arm() -> None:
+    """Take ``VMLAB_FAULT`` as it is now: done here at import, and wanted where a process has been forked."""
     pairs = (part.partition(":") for part in os.environ.get("VMLAB_FAULT", "").split(",") if part)
-    return {name: action or "kill" for name, _, action in pairs}
+    _ARMED.clear()
+    _ARMED.update({name: action or "kill" for name, _, action in pairs})
 
 
-_ARMED = _armed()
+arm()
 
 
 def point(name: str) -> None:
