@@ -65,7 +65,7 @@ class Connection:
     async def close(self) -> None:
         """Let go of the connections; VMs of start_transient end with that. Never raises, never hangs."""
         self._events.stop()
-        links = {*self._look.all, *self._slow.all, *([self._bound] if self._bound else [])}
+        links = {*self._look.retire(), *self._slow.retire(), *([self._bound] if self._bound else [])}
         closing = [self._look_lane.call(link.close, timeout=5, what="close") for link in links]
         await asyncio.gather(*closing, return_exceptions=True)
         self._look_lane.close()

@@ -53,6 +53,7 @@ class Lane:
                 thread.start()
         self._queue.put((future, fn))
         waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(_heard)  # when nobody waits any more, how it ended is no news
         try:
             done, _ = await asyncio.wait({waiting}, timeout=timeout)
         except asyncio.CancelledError:
@@ -87,3 +88,8 @@ class Lane:
                 with self._lock:
                     self._busy -= 1
                 del future, fn, job
+
+
+def _heard(ended: asyncio.Future[Any]) -> None:
+    if not ended.cancelled():
+        ended.exception()

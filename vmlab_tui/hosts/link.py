@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from vmlab_tui.hosts.failures import explain
+from vmlab_tui.hosts.failures import Unreachable, explain
 from vmlab_tui.hosts.loop import ensure_event_loop
 
 OnOpen = Callable[[Any], Callable[[], None]]
@@ -29,7 +29,6 @@ class Link:
         self._connection: Any = None
         self._let_go: Callable[[], None] = _nothing
         self._lock = threading.Lock()
-        self._closed = False
 
     def get(self) -> Any:
         """The living virConnect. Raises Unreachable (a LabError) when there is none to be had."""
@@ -76,34 +75,46 @@ class Links:
     def __init__(self, uri: str, *, readonly: bool = False, on_open: OnOpen | None = None) -> None:
         self._uri = uri
         self._readonly = readonly
-        self._all = [Link(uri, readonly=readonly, on_open=on_open)]
-        self._free = [self._all[0]]
+        self._first = Link(uri, readonly=readonly, on_open=on_open)
+        self._free = [self._first]
         # the test driver's state is private to a connection, so there it can be only one
-        self._one = uri.startswith("test:")
+        self._shared = uri.startswith("test:")
+        self._retired = False
         self._lock = threading.Lock()
 
-    @property
-    def all(self) -> tuple[Link, ...]:
-        """Those that were ever used."""
-        return tuple(self._all)
+    def retire(self) -> tuple[Link, ...]:
+        """Those that are free, for who closes them. One that is in use is closed when that is over.
+
+        Not before: libvirt does not keep what a call works on from being freed under it.
+        """
+        with self._lock:
+            self._retired = True
+            free, self._free = self._free, []
+            return tuple(free)
 
     @contextlib.contextmanager
     def free(self) -> Iterator[Link]:
-        """A link that nobody else uses meanwhile, the first one if it can be; a new one if need be."""
-        if self._one:
-            yield self._all[0]
-            return
+        """A link that nobody else uses meanwhile, the first one if it can be; a new one if need be.
+
+        Raises Unreachable once they are retired.
+        """
         with self._lock:
-            if self._all[0] in self._free:
-                link = self._all[0]
-                self._free.remove(link)
-            elif self._free:
-                link = self._free.pop()
+            if self._retired:  # a call that was abandoned may come late
+                raise Unreachable(f"{self._uri}: the connection is closed")
+            if self._shared:
+                link = self._first
+            elif self._first in self._free:
+                self._free.remove(link := self._first)
             else:
-                link = Link(self._uri, readonly=self._readonly)
-                self._all.append(link)
+                link = self._free.pop() if self._free else Link(self._uri, readonly=self._readonly)
         try:
             yield link
         finally:
-            with self._lock:
+            if not self._shared and not self._put_back(link):
+                link.close()
+
+    def _put_back(self, link: Link) -> bool:
+        with self._lock:
+            if not self._retired:
                 self._free.append(link)
+            return not self._retired
