@@ -395,7 +395,6 @@ async def test_a_slow_step_is_marked_and_what_it_usually_takes_stands_beside(
         made.write("step_finished", number=10, attempt=1, state="ok", seconds=95)
         made.begin(11)
         made.finish(11)
-        await until(pilot, lambda: "!1:35" in text(pilot.app))
-        assert marks(screen)["install rdp"] == "ok"
+        await until(pilot, lambda: "!1:35" in text(pilot.app) and marks(screen)["install rdp"] == "ok")
         assert re.search(r"!1:35 +~30\.0s", text(pilot.app))
         assert {"t", "a"} <= bindings(screen)
