@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,10 +12,12 @@ import pytest
 
 from tests.support import lab
 from tests.support.spoil import cut_memory, spoil_memory
+from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import LabError, Refused
 from vmlab_tui.guests.ssh import connect
 from vmlab_tui.hosts import rewind as way
-from vmlab_tui.hosts.failures import NotFound
+from vmlab_tui.hosts.agentexec import agent_exec
+from vmlab_tui.hosts.failures import AgentAway, NotFound
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot, Then
 from vmlab_tui.images.header import inspect
@@ -171,6 +174,11 @@ async def test_a_debian_guests_clock_is_set_by_its_agent(host: Host, debian_temp
         assert abs(int(await say(vm, "date +%s")) - time.time()) < 10
         await say(vm, "systemctl stop qemu-guest-agent")
         assert "no guest agent" in await rewind.set_clock(host, vm.uuid, None)
+        with pytest.raises(AgentAway, match="not connected"):
+            await agent_exec(host, vm.uuid, ["true"], Deadline(60))
+        asked = asyncio.create_task(agent_exec(host, vm.uuid, ["true"], Deadline(60), patience=60))
+        await say(vm, "systemctl start qemu-guest-agent")
+        assert (await asked).status == 0
     finally:
         await lab.remove(host, vm)
 

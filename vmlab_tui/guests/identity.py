@@ -14,7 +14,7 @@ from vmlab_tui.base.errors import DeadlineError, LabError
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.guests.keys import HostKey, new_host_key
 from vmlab_tui.guests.ssh import Guest
-from vmlab_tui.hosts.agentexec import agent_exec
+from vmlab_tui.hosts.agentexec import JUST_BACK, agent_exec
 from vmlab_tui.hosts.host import Host
 
 
@@ -214,7 +214,7 @@ async def assume_by_agent(
     """
     deadline = Deadline(timeout)
     try:
-        known = await host.agent(uuid, "guest-info", timeout=deadline.part(_NO_AGENT))
+        known = await host.agent(uuid, "guest-info", timeout=deadline.part(_NO_AGENT), patience=JUST_BACK)
     except LabError as error:
         raise NoAgent(error.message, hint=error.hint) from error
     if not _may_run(known):

@@ -13,6 +13,9 @@ from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import LabError
 from vmlab_tui.hosts.host import Host
 
+JUST_BACK = 0.2
+"""Seconds in which libvirt may still say that there is no agent, of a guest that has just gone back or woken
+up: QEMU tells of the open port some 10 ms after that (libvirt 9.0; too late after one revert in twenty)."""
 _SOON, _LATER = 0.03, 0.2
 """Seconds between two questions whether it has ended, at first and at most: each costs the guest time."""
 _ANSWER = 10.0
@@ -29,17 +32,18 @@ class Ran:
 
 
 async def agent_exec(
-    host: Host, uuid: str, argv: Sequence[str], deadline: Deadline, *, data: bytes = b""
+    host: Host, uuid: str, argv: Sequence[str], deadline: Deadline, *, data: bytes = b"", patience: float = 0
 ) -> Ran:
     """Run a program, looked up in the agent's ``PATH``, as its user (root), with ``data`` on its stdin.
 
-    The agent tells what it printed only once it has ended. Raises LabError without an agent, DeadlineError
-    when it has not ended by then; it may go on in the guest.
+    The agent tells what it printed only once it has ended. ``patience``: as for Host.agent. Raises
+    LabError without an agent, DeadlineError when it has not ended by then; it may go on in the guest.
     """
     began = await host.agent(
         uuid,
         "guest-exec",
         timeout=deadline.part(_ANSWER),
+        patience=patience,
         path=argv[0],
         arg=list(argv[1:]),
         input_data=base64.b64encode(data).decode(),

@@ -20,6 +20,10 @@ class Unreachable(LabError):
     """The host does not answer, or does not let us in."""
 
 
+class AgentAway(LabError):
+    """libvirt knows of no guest agent that has its port open."""
+
+
 _MISSING = {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT}
 _LOST = {libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INVALID_CONN}
 
@@ -62,6 +66,8 @@ def explain(error: libvirt.libvirtError, what: str) -> LabError:
         return Unreachable(message, hint=hint)
     if "state change lock" in low or "active console session" in low:
         return Busy(message, hint=hint)
+    if code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE and "not connected" in low:
+        return AgentAway(message, hint=hint)
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
         return DeadlineError(message, hint=hint)
     return LabError(message, hint=hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any, TypeVar
 
 import libvirt
@@ -17,7 +18,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts import domains, rewind, screen
 from vmlab_tui.hosts.address import find_address
 from vmlab_tui.hosts.connection import Connection, shown
-from vmlab_tui.hosts.failures import NotFound
+from vmlab_tui.hosts.failures import AgentAway, NotFound
 from vmlab_tui.hosts.link import Link
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSpec
 from vmlab_tui.hosts.starting import start_qemu
@@ -363,11 +364,12 @@ class Host(Connection):
     # -- into the guest --------------------------------------------------------------------------
 
     async def agent(
-        self, uuid: str, command: str, *, timeout: float = 10, **arguments: JsonValue
+        self, uuid: str, command: str, *, timeout: float = 10, patience: float = 0, **arguments: JsonValue
     ) -> JsonValue:
         """Run a QEMU guest agent command and return its answer, which is the guest's word: untrusted.
 
-        The agent must answer within ``timeout`` seconds. Raises LabError without an agent.
+        The agent must be there within ``patience`` seconds (see `agentexec`), and answer within ``timeout``
+        ones. Raises LabError without an agent, AgentAway where libvirt knows of none.
         """
         request: dict[str, Any] = {"execute": command}
         if arguments:
@@ -376,7 +378,15 @@ class Host(Connection):
         def work(domain: Any) -> str:
             return str(libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), max(1, int(timeout)), 0))
 
-        answer = await self._on(f"agent {command} of", uuid, work, timeout + 2)
+        late = time.monotonic() + patience
+        while True:
+            try:
+                answer = await self._on(f"agent {command} of", uuid, work, timeout + 2)
+                break
+            except AgentAway:
+                if time.monotonic() >= late:
+                    raise
+            await asyncio.sleep(0.02)
         try:
             reply: JsonValue = json.loads(answer)["return"]
         except (ValueError, KeyError, TypeError) as error:

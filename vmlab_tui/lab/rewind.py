@@ -21,7 +21,7 @@ from vmlab_tui.base.paths import used_bytes
 from vmlab_tui.base.text import clean_line
 from vmlab_tui.base.units import size
 from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.hosts.agentexec import agent_exec
+from vmlab_tui.hosts.agentexec import JUST_BACK, agent_exec
 from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power, Snapshot, Then
@@ -250,7 +250,8 @@ async def _by_agent(host: Host, uuid: str, seconds: float) -> bool:
         # not guest-set-time: it also writes the hardware clock, which is right, and takes a second for it
         deadline = Deadline(seconds)
         for now in _times():
-            if (await agent_exec(host, uuid, ["date", "-u", "-s", now], deadline)).status == 0:
+            words = ["date", "-u", "-s", now]
+            if (await agent_exec(host, uuid, words, deadline, patience=JUST_BACK)).status == 0:
                 return True
     except LabError:
         pass  # no agent, or one that may not
