@@ -18,12 +18,16 @@ from pathlib import Path
 from tests.bench import time_fork
 from tests.bench.figures import Figure, condition, show
 from tests.support import lab as support
-from tests.support.bench import debian_store, moment, openssh
+from tests.support.bench import debian_store, moment
 from vmlab_tui.base.paths import Store
+from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.rewind import go_back
 
+_REST = 2.0
+"""Seconds."""
 PROFILE = """\
 schema: 1
 name: bench
@@ -100,10 +104,12 @@ class Kept:
         self.run = str(events(out)[0]["data"]["run_id"])  # type: ignore[index]
         plan = json.loads((store.run(self.run) / "plan.json").read_text())
         self.uuid, self.name = plan["vm"]["uuid"], plan["vm"]["name"]
-        self._ssh = openssh(store, self.uuid, store.root / f"{memory}.hosts", "true")
+        endpoint, hosts = endpoint_of(Lab(support.URI, store), self.uuid), store.root / f"{memory}.hosts"
+        write_known_hosts(endpoint, hosts)
+        self._ssh = ssh_argv(endpoint, ["true"], hosts)
 
     def ssh(self) -> None:
-        """One command in the guest, by OpenSSH's own client, as soon as it answers."""
+        """One command in the guest by OpenSSH's client, called as ``vmlab ssh`` does, once it answers."""
         for _ in range(100):
             if not subprocess.run(self._ssh, capture_output=True, check=False).returncode:
                 return
@@ -143,10 +149,16 @@ def reverts(store: Store, rounds: int, memory: str) -> list[Figure]:
     try:
         vm.ssh()
         for number in range(rounds):
+            # each from a guest at rest: what still ends in it from the way before is not this one's time
+            time.sleep(_REST)
             fast.append(timed(vm.revert, "--no-safety"))
+            time.sleep(_REST)
             within.append(asyncio.run(vm.revert_from_within()))
+            time.sleep(_REST)
             safe.append(timed(vm.revert))
+            time.sleep(_REST)
             bare.append(timed(vm.virsh))
+            time.sleep(_REST)
             cost.append(vm.checkpoint(f"bench-{number}"))
     finally:
         vm.end()
