@@ -20,9 +20,9 @@ from pathlib import Path
 from tests.bench.figures import Figure, condition, show
 from vmlab_tui.guests.terminal import ssh_argv, write_known_hosts
 from vmlab_tui.lab.context import Lab, open_lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.leases import read_lease
 from vmlab_tui.lab.ports import release, reserve
-from vmlab_tui.runs.client import endpoint_of
 
 HERE = Path(__file__).parent
 COUNTS = (1, 2, 4, 8)

@@ -32,12 +32,12 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Power
 from vmlab_tui.images.store import Image, sha256_of
 from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.forks import SNAPSHOT, make_fork, settle, source_of
 from vmlab_tui.lab.inventory import take_inventory
 from vmlab_tui.lab.leases import read_lease
 from vmlab_tui.lab.owned import remove_vm, things_of
 from vmlab_tui.lab.vmdir import vm_dir
-from vmlab_tui.runs.client import endpoint_of
 
 if TYPE_CHECKING:
     from tests.support.lab import Vm

@@ -20,9 +20,10 @@ from vmlab_tui.hosts.model import Power
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.vmverbs import Result
+from vmlab_tui.runs.asking import FILE, RunIsOver, ask
 from vmlab_tui.runs.commandlog import as_text, keep_commands
 from vmlab_tui.runs.context import RunContext
-from vmlab_tui.runs.control import FILE, ControlServer, RunIsOver, ask
+from vmlab_tui.runs.control import ControlServer
 
 
 @pytest.fixture

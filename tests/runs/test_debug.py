@@ -166,7 +166,7 @@ async def test_breaks_steps_and_a_pause_that_somebody_asks_for(lab_store: Store,
     await until(lab_store, run, "paused", at=SECOND)
     # somebody who still looks at the first pause is refused
     from vmlab_tui.base.errors import Refused
-    from vmlab_tui.runs.control import ask
+    from vmlab_tui.runs.asking import ask
 
     with pytest.raises(Refused, match="moved on"):
         await ask(lab_store.run(run), verb="decide", do="skip", by="late", seq=seen)

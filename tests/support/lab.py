@@ -38,10 +38,10 @@ from vmlab_tui.images.store import (
     sha256_of,
 )
 from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.leases import read_lease
 from vmlab_tui.lab.ports import reserve
 from vmlab_tui.lab.vmdir import VmDir, make_vm_dir, vm_dir
-from vmlab_tui.runs.client import endpoint_of
 from vmlab_tui.runs.plan import read_plan
 from vmlab_tui.spec.recipe import load_recipe, recipe_hash
 

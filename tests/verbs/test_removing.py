@@ -13,7 +13,8 @@ from vmlab_tui.lab.cleanup import Item
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.reach import Action, Thing
 from vmlab_tui.lab.sweep import Result
-from vmlab_tui.runs.client import get_run, take_lock
+from vmlab_tui.runs.client import get_run
+from vmlab_tui.runs.folder import take_lock
 from vmlab_tui.verbs.registry import by_id
 from vmlab_tui.verbs.removing import head, way_back
 from vmlab_tui.verbs.verb import Args

@@ -1,20 +1,15 @@
-"""Runs as others see them: start, list, follow, resume, end. None of these owns a run."""
+"""Runs as others see them: list, follow, end. None of these owns a run; `runs.launch` starts them."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmlab_tui.base.errors import Exit, LabError, Refused, UsageError
-from vmlab_tui.base.faults import declare, point
-from vmlab_tui.base.paths import Locked, Store, fsync_dir, is_locked, write_durably
-from vmlab_tui.guests.endpoint import Endpoint
-from vmlab_tui.guests.keys import ensure_user_key
+from vmlab_tui.base.errors import Exit, LabError, UsageError
+from vmlab_tui.base.paths import Locked, Store, is_locked
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.events import Event
@@ -22,22 +17,16 @@ from vmlab_tui.journal.log import Follower, Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.leases import FILE as LEASE_FILE
-from vmlab_tui.lab.leases import keep, read_lease
+from vmlab_tui.lab.leases import keep
 from vmlab_tui.lab.owned import Thing, remove_vm, things_of
 from vmlab_tui.lab.templates import drop_unfinished
-from vmlab_tui.lab.trash import make_store
 from vmlab_tui.lab.vmdir import vm_dir
-from vmlab_tui.runs.control import RunIsOver, ask
-from vmlab_tui.runs.folder import JOURNAL, LOCK, RESERVE, RESERVE_BYTES, identity
-from vmlab_tui.runs.plan import Plan, read_plan, write_plan
-from vmlab_tui.runs.prepare import Prepared, lasting
+from vmlab_tui.runs.asking import RunIsOver, ask
+from vmlab_tui.runs.folder import JOURNAL, LAST_WORD, LOCK, RESERVE, identity, take_lock
+from vmlab_tui.runs.plan import Plan, read_plan
 from vmlab_tui.runs.report import Ending, write_reports
-from vmlab_tui.runs.spare import SpareWorker
 
-RUN_CREATED = declare("run.created", "the run's directory exists, no worker was started")
 _POLL = 0.05
-_LAST_WORD = 10.0
-"""Seconds within which a worker is gone whose run is over."""
 
 
 @dataclass(frozen=True)
@@ -68,60 +57,6 @@ class EndResult:
     asked: bool
     removed: tuple[Thing, ...] = ()
     kept_until: str | None = None
-
-
-def take_lock(folder: Path, *, patience: float = 0.2) -> int:
-    """A held descriptor on the run's lock. Raises Locked when a worker has it ``patience`` seconds longer."""
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(int(patience / 0.02)):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)  # whoever asks whether it is held, holds it for an instant
-        else:
-            return handle
-    os.close(handle)
-    raise Locked(f"run {folder.name} has a worker", hint=f"follow it: vmlab runs logs -f {folder.name}")
-
-
-def create(lab: Lab, prepared: Prepared) -> Path:
-    """Make the run's directory: profile, plan and the journal's first event."""
-    plan = prepared.plan
-    folder = lab.store.run(plan.run_id)
-    folder.mkdir(mode=0o700)
-    (folder / "steps").mkdir(mode=0o700)
-    write_durably(folder / "profile.yaml", prepared.loaded.text)
-    write_plan(folder, plan)
-    with Journal.append(folder / JOURNAL) as journal:
-        journal.write("run_created", run_id=plan.run_id, profile=plan.profile.name, plan_sha=plan.sha)
-    fsync_dir(lab.store.runs)
-    write_durably(folder / RESERVE, bytes(RESERVE_BYTES))
-    point(RUN_CREATED)
-    return folder
-
-
-async def start(lab: Lab, prepared: Prepared, worker: SpareWorker | None = None) -> str:
-    """Create the run, and the store if need be, and put a worker on it; returns the run's id.
-
-    Raises Refused by the preflight.
-    """
-    prepared.raise_if_refused()
-    uid, gid = prepared.facts.qemu_uid, prepared.facts.qemu_gid
-    await asyncio.to_thread(make_store, lab.store, uid, gid, system=lab.system)
-    prepared = await asyncio.to_thread(lasting, lab, prepared)
-    folder = create(lab, prepared)
-    _put_on(worker or SpareWorker(), folder, prepared.env.secret)
-    return prepared.plan.run_id
-
-
-def _put_on(worker: SpareWorker, folder: Path, secrets: Mapping[str, str]) -> None:
-    """Give a run to a worker together with its lock, so that it never looks abandoned in between."""
-    with worker:
-        lock = take_lock(folder)
-        try:
-            worker.give(folder, secrets, lock)
-        finally:
-            os.close(lock)
 
 
 def _view(folder: Path) -> RunView:
@@ -182,33 +117,6 @@ async def owned(host: Host, view: RunView) -> list[Thing]:
     return await things_of(Store(view.plan.store), host, view.plan.vm.uuid)
 
 
-async def resume(lab: Lab, ref: str, secrets: Mapping[str, str]) -> str:
-    """Put a new worker on an interrupted run; returns the run's id once the worker has said that it is there.
-
-    Raises UsageError when it has ended, Locked when it has a worker, Refused when secrets are missing.
-    """
-    view = get_run(lab, ref)
-    if view.state.over:
-        raise UsageError(
-            f"run {view.run_id} has ended: {view.status}",
-            hint=f"start another: vmlab run {view.plan.profile_file}",
-        )
-    missing = [name for name in view.plan.secret_names if name not in secrets]
-    if missing:
-        raise Refused(
-            f"run {view.run_id} needs its secrets again: {', '.join(missing)}",
-            hint="pass them with " + " ".join(f"--env {name}" for name in missing),
-        )
-    _put_on(SpareWorker(), view.folder, {name: secrets[name] for name in view.plan.secret_names})
-    # until then the run looks as the dead one left it, a pause included that nobody is in any more
-    limit = time.monotonic() + _LAST_WORD
-    while load_state(view.folder).seq <= view.state.seq and is_locked(view.folder / LOCK):
-        if time.monotonic() > limit:
-            break
-        await asyncio.sleep(_POLL)
-    return view.run_id
-
-
 async def end(lab: Lab, ref: str, how: str = "destroy", by: str = "vmlab") -> EndResult:
     """End a run: ask its worker, or, where there is none, do it here.
 
@@ -216,7 +124,7 @@ async def end(lab: Lab, ref: str, how: str = "destroy", by: str = "vmlab") -> En
     kept, ``destroy`` removes exactly what the run owns and ``keep`` renews the lease.
     """
     view = get_run(lab, ref)
-    patience = _LAST_WORD if view.state.over else 0.2  # a worker whose run has ended is about to go
+    patience = LAST_WORD if view.state.over else 0.2  # a worker whose run has ended is about to go
     try:
         lock = await asyncio.to_thread(take_lock, view.folder, patience=patience)
     except Locked:
@@ -225,7 +133,7 @@ async def end(lab: Lab, ref: str, how: str = "destroy", by: str = "vmlab") -> En
         except LabError as error:
             if not isinstance(error, RunIsOver) and not load_state(view.folder).over:
                 raise
-            lock = await asyncio.to_thread(take_lock, view.folder, patience=_LAST_WORD)
+            lock = await asyncio.to_thread(take_lock, view.folder, patience=LAST_WORD)
         else:
             return EndResult(asked=True)
     try:
@@ -277,23 +185,3 @@ async def _end_here(lab: Lab, view: RunView, host: Host, how: str, by: str) -> E
             until=until,
         )
     return EndResult(False, tuple(removed), until)
-
-
-def endpoint_of(lab: Lab, uuid: str) -> Endpoint:
-    """Where SSH answers on a VM of ours with a forward. Raises LabError when it has none."""
-    folder = vm_dir(lab.store, uuid)
-    lease = read_lease(folder.path)
-    port = lease.port("ssh")
-    if port is None or not folder.known_host.exists():
-        raise LabError(
-            f"VM {lease.name} has no SSH forward and no pinned host key yet",
-            hint="wait until its run has booted it",
-        )
-    return Endpoint(
-        host="127.0.0.1",
-        port=port,
-        user=lease.user,
-        key=ensure_user_key(lab.store.keys).private,
-        host_key=folder.known_host.read_text().strip(),
-        vm=lease.name,
-    )

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,13 +32,12 @@ from vmlab_tui.guests.here import leave_secrets
 from vmlab_tui.journal.log import Follower
 from vmlab_tui.lab.vmverbs import ALTERS, LOSES, REWINDS, Change, Result, carry_out
 from vmlab_tui.runs import altered
+from vmlab_tui.runs.asking import FILE, LIMIT, RunIsOver
 from vmlab_tui.runs.context import RunContext
 from vmlab_tui.runs.decision import Decision
 from vmlab_tui.runs.folder import JOURNAL
 from vmlab_tui.runs.pauses import answer
 
-FILE = "ctl.sock"
-_LIMIT = 65536
 _MOVES = (
     "step_started",
     "step_finished",
@@ -78,7 +76,7 @@ class ControlServer:
     async def start(self) -> None:
         (self._run.folder / FILE).unlink(missing_ok=True)
         with short_path(self._run.folder, FILE) as path:
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=_LIMIT)
+            self._server = await asyncio.start_unix_server(self._serve, path, limit=LIMIT)
 
     async def stop(self) -> None:
         if self._server:
@@ -218,34 +216,3 @@ class ControlServer:
             for event in await asyncio.to_thread(self._follower.new):
                 if event.kind in _MOVES:
                     self._moved = max(self._moved, event.seq)
-
-
-class RunIsOver(LabError):
-    """The worker takes no more wishes: it is about to exit."""
-
-
-async def ask(folder: Path, *, timeout: float = 10, **request: object) -> dict[str, object]:
-    """Send one request to the worker of the run in ``folder``.
-
-    Raises RunIsOver when the run's end is settled, Refused when nothing was touched, LabError when the
-    worker does not answer or it failed.
-    """
-    try:
-        async with asyncio.timeout(timeout):
-            with short_path(folder, FILE) as path:
-                reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
-            try:
-                writer.write(json.dumps(request).encode() + b"\n")
-                await writer.drain()
-                reply: dict[str, object] = json.loads(await reader.readline())
-            finally:
-                writer.close()
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError
-        raise LabError(f"the worker of run {folder.name} does not answer", hint="try again") from error
-    if reply.get("over"):
-        raise RunIsOver(f"run {folder.name}: {reply.get('error')}")
-    if not reply.get("ok"):
-        kind = Refused if reply.get("refused") else LabError
-        hint = reply.get("hint") or f"look again: vmlab runs show {folder.name}"
-        raise kind(f"run {folder.name}: {reply.get('error')}", hint=str(hint))
-    return reply

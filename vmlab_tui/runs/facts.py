@@ -20,8 +20,9 @@ from vmlab_tui.guests.ssh import Guest, connect
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.journal.events import Checkpoint
 from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.graph import VmEntry
-from vmlab_tui.runs.client import RunView, endpoint_of
+from vmlab_tui.runs.client import RunView
 from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.runs.scratch import kept_checkpoints, newest_before, scratch_fork, side_by_side
 from vmlab_tui.spec.model import CopyStep, Profile

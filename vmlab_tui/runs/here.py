@@ -11,8 +11,8 @@ from vmlab_tui.guests.ssh import Guest
 from vmlab_tui.guests.units import UnitSpec, unit_place
 from vmlab_tui.journal.state import StepState
 from vmlab_tui.lab.leases import whoami
+from vmlab_tui.runs.asking import ask
 from vmlab_tui.runs.client import RunView
-from vmlab_tui.runs.control import ask
 from vmlab_tui.runs.plan import PlannedStep
 from vmlab_tui.spec.model import RunStep
 

@@ -15,15 +15,14 @@ from vmlab_tui.journal.cache import load_state
 from vmlab_tui.journal.log import Journal
 from vmlab_tui.journal.state import RunState
 from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.inventory import VmEntry
 from vmlab_tui.lab.vmverbs import ALTERS, REWINDS, Change, Result, carry_out
-from vmlab_tui.runs.client import endpoint_of, take_lock
-from vmlab_tui.runs.control import RunIsOver, ask
-from vmlab_tui.runs.folder import JOURNAL
+from vmlab_tui.runs.asking import RunIsOver, ask
+from vmlab_tui.runs.folder import JOURNAL, LAST_WORD, take_lock
 
 _LONGEST = 480.0
 """Seconds a worker may take for a change: more than the longest libvirt call is given."""
-_LAST_WORD = 10.0
 
 
 def run_folder(lab: Lab, vm: VmEntry) -> Path | None:
@@ -58,7 +57,7 @@ async def change_vm(
         return await carry_out(host, vm.uuid, change, await _endpoint(lab, vm))
     state = await asyncio.to_thread(_state, folder)
     # of a run that is over, whoever has the lock is about to go
-    lock = await _lock(folder, _LAST_WORD if state.over else 0.2)
+    lock = await _lock(folder, LAST_WORD if state.over else 0.2)
     if lock is None and not state.over:
         seq = state.seq if seen is None else seen
         try:
@@ -66,7 +65,7 @@ async def change_vm(
                 folder, timeout=_LONGEST, verb="vm", by=by, seq=seq, **change.model_dump(mode="json")
             )
         except RunIsOver:
-            lock = await _lock(folder, _LAST_WORD)
+            lock = await _lock(folder, LAST_WORD)
         else:
             return Result.model_validate(reply.get("result") or {})
     if lock is None:

@@ -169,9 +169,9 @@ Secrets are never taken from the command line. Export them and name them with --
             if not (args.flag("cold") or prepared.plan.vm.time_travel):
                 ctx.front.say(f"start: {told(prepared.plan)}")
 
-            from vmlab_tui.runs import client
+            from vmlab_tui.runs.launch import start
 
-            run_id = await client.start(ctx.lab, prepared, worker)
+            run_id = await start(ctx.lab, prepared, worker)
         if args.flag("detach"):
             return Outcome(
                 {"run": run_id},

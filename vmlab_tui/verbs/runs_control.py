@@ -70,12 +70,12 @@ Secrets are not stored anywhere, so a run that has some needs them again."""
     async def run(self, ctx: Context, args: Args) -> Outcome:
         refuse_values(args.many("env"))
 
-        from vmlab_tui.runs import client
+        from vmlab_tui.runs import client, launch
 
         junit = args.path("junit")
         check_junit(junit)
         view = await blocking(lambda: client.get_run(ctx.lab, args.text("run")))
-        run_id = await client.resume(ctx.lab, view.run_id, await secrets_again(view, args))
+        run_id = await launch.resume(ctx.lab, view.run_id, await secrets_again(view, args))
         if args.flag("detach"):
             return Outcome({"run": run_id}, (run_id, f"  vmlab runs wait {run_id}"))
         return await finished(await ctx.front.follow(ctx.lab, run_id, Interrupt.END), junit)

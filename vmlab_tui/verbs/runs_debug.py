@@ -55,7 +55,7 @@ class _OfRun(Verb):
         """Have the worker do it; returns when the run has moved on. Raises Refused when it has before."""
         from vmlab_tui.lab.leases import whoami
         from vmlab_tui.runs import client
-        from vmlab_tui.runs.control import ask
+        from vmlab_tui.runs.asking import ask
 
         refuse_unless_paused(view)
         seen = args.seen.get(view.run_id, view.state.seq)
@@ -110,7 +110,7 @@ it with vmlab ssh. The time limit of the whole run does not count meanwhile."""
 
     async def run(self, ctx: Context, args: Args) -> Outcome:
         from vmlab_tui.lab.leases import whoami
-        from vmlab_tui.runs.control import ask
+        from vmlab_tui.runs.asking import ask
 
         view = await self.view(ctx, args)
         if not view.at_work:

@@ -47,17 +47,13 @@ def find_vm(lab: Lab, vms: Sequence[VmEntry], ref: str) -> VmEntry:
     ``last`` is the newest run's, whatever a foreign VM is called. Raises UsageError when there is none, or
     no longer, or more than one.
     """
-    found = [
-        vm
-        for vm in vms
-        if ref in (vm.uuid, vm.name, vm.lease and vm.lease.name) and (vm.lease or ref != "last")
-    ]
+    found = [vm for vm in vms if ref in (vm.uuid, vm.name, *_by_lease(vm)) and (vm.lease or ref != "last")]
     if len(found) == 1:
         return found[0]
     if found:
         uuids = ", ".join(vm.uuid for vm in found)
         raise UsageError(f"{len(found)} VMs are called {clean_line(ref, 80)}", hint=f"give the uuid: {uuids}")
-    from vmlab_tui.runs import client  # a fifth of a second, which a VM's own name does not need
+    from vmlab_tui.runs import client  # takes its time, which a whole name does not need
 
     ours = {vm.uuid: vm for vm in vms if vm.lease}
     try:
@@ -84,10 +80,10 @@ async def reach(ctx: Context, ref: str) -> tuple[VmEntry, Endpoint]:
     Raises UsageError for a name that means none, LabError when nothing can answer there now.
     """
     from vmlab_tui.hosts.model import Power
-    from vmlab_tui.runs import client
+    from vmlab_tui.lab.endpoint import endpoint_of
 
     vm = await blocking(lambda: find_vm(ctx.lab, own_vms(ctx.lab), ref))
-    endpoint = await blocking(lambda: client.endpoint_of(ctx.lab, vm.uuid))
+    endpoint = await blocking(lambda: endpoint_of(ctx.lab, vm.uuid))
     async with ctx.host(readonly=True) as host:
         if await host.domain(vm.uuid) is None:
             raise LabError(f"VM {endpoint.label} has no domain: it is gone", hint="vmlab runs list")
@@ -103,6 +99,11 @@ async def reach(ctx: Context, ref: str) -> tuple[VmEntry, Endpoint]:
             hint=f"vmlab start {endpoint.label}   # then once more",
         )
     return vm, endpoint
+
+
+def _by_lease(vm: VmEntry) -> tuple[str, ...]:
+    """What a VM of ours is called in its lease, and the run that made it."""
+    return (vm.lease.name, vm.lease.run_id) if vm.lease else ()
 
 
 def label(vm: VmEntry) -> str:

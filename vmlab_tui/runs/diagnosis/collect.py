@@ -28,8 +28,9 @@ from vmlab_tui.hosts.vitals import Vitals, qemu_log
 from vmlab_tui.journal.events import moment
 from vmlab_tui.journal.state import StepState
 from vmlab_tui.lab.context import Lab
+from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.vmdir import VmDir, vm_dir
-from vmlab_tui.runs.client import RunView, endpoint_of
+from vmlab_tui.runs.client import RunView
 from vmlab_tui.runs.diagnosis.evidence import Evidence, Ssh, Step, Way
 from vmlab_tui.runs.diagnosis.script import PART_SECONDS, Told, parse, script
 from vmlab_tui.runs.plan import PlannedStep
