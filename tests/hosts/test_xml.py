@@ -49,6 +49,12 @@ def test_images_are_exempt_from_relabelling_only_where_there_is_such() -> None:
     assert "seclabel" not in domain_xml(SPEC, dac=False)
 
 
+def test_io_uring_is_for_the_disk_alone_and_only_where_it_may_be() -> None:
+    drivers = ET.fromstring(domain_xml(SPEC, io_uring=True)).findall("devices/disk/driver")
+    assert [one.get("io") for one in drivers] == ["io_uring", None]
+    assert "io_uring" not in domain_xml(SPEC)
+
+
 def test_networks() -> None:
     isolated = args(ET.fromstring(domain_xml(SPEC)))[1]
     assert isolated.split(",") == [

@@ -43,6 +43,7 @@ _HINTS = (
     ("active console session", "close the other console (virsh console, a viewer), or take it over"),
     ("cannot access storage file", "the QEMU user must reach the file: every folder above it needs o+x"),
     ("cannot allocate memory", "not enough memory is free for it: stop another VM or give it less"),
+    ("io_uring", "QEMU may not use it, as the VM was made to: sysctl kernel.io_uring_disabled=0"),
     ("no space left", "free some space on that file system"),
     ("kvm kernel module", "use accel: tcg, or see what virt-host-validate qemu says"),
     ("failed to initialize kvm", "use accel: tcg, or see what virt-host-validate qemu says"),

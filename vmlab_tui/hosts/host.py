@@ -15,13 +15,13 @@ from vmlab_tui.base.deadlines import Deadline
 from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.base.picture import Picture
 from vmlab_tui.base.text import clean_line
-from vmlab_tui.hosts import domains, rewind, screen
+from vmlab_tui.hosts import domains, iouring, rewind, screen
 from vmlab_tui.hosts.address import find_address
 from vmlab_tui.hosts.connection import Connection, shown
 from vmlab_tui.hosts.failures import AgentAway, NotFound
 from vmlab_tui.hosts.link import Link
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSpec
-from vmlab_tui.hosts.starting import start_qemu
+from vmlab_tui.hosts.starting import start_domain, start_qemu
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
 from vmlab_tui.hosts.vitals import Vitals, read_vitals
 from vmlab_tui.hosts.vnc import new_password
@@ -55,6 +55,7 @@ class Host(Connection):
     def __init__(self, uri: str, *, readonly: bool = False) -> None:
         super().__init__(uri, readonly=readonly)
         self._facts: HostFacts | None = None
+        self._io_uring: bool | None = None
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -109,7 +110,9 @@ class Host(Connection):
 
     async def _xml(self, spec: VmSpec) -> str:
         facts = self._facts or await self.facts()
-        return domain_xml(spec, dac=facts.dac, password=new_password())
+        if self._io_uring is None:
+            self._io_uring = self.local and not await iouring.why_not(facts.libvirt)
+        return domain_xml(spec, dac=facts.dac, io_uring=self._io_uring, password=new_password())
 
     async def define(self, spec: VmSpec, *, timeout: float = 120) -> None:
         """Define the VM, or define it anew (same uuid and name).
@@ -133,8 +136,7 @@ class Host(Connection):
 
         def work(domain: Any) -> None:
             if not domain.isActive():
-                with self._virsh("start", shown(domain)):
-                    start_qemu(domain.create)
+                start_domain(domain, self._virsh)
 
         await self._on("start", uuid, work, timeout, slow=True)
 

@@ -13,8 +13,6 @@ Everything here blocks: call it on a lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -28,7 +26,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.connection import shown
 from vmlab_tui.hosts.domains import read_power, read_snapshot, version
 from vmlab_tui.hosts.model import Power, Snapshot, Then
-from vmlab_tui.hosts.starting import start_qemu
+from vmlab_tui.hosts.starting import Command, start_qemu
 from vmlab_tui.hosts.xml import parse
 
 LOADED = declare(
@@ -40,9 +38,6 @@ IN_PLACE = frozenset({"kvm"})
 
 EXTERNAL = (10, 0, 0)
 """The libvirt from which on external snapshots are gone back to, and deleted, without harm."""
-
-Command = Callable[..., AbstractContextManager[None]]
-"""Notes the virsh words of a command around the call that does it."""
 
 _SECURE = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE  # else passwords would be lost where XML is put back
 _LIVE = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE

@@ -1,11 +1,19 @@
-"""Starting a QEMU although somebody else is quicker with the port that libvirt chose for its screen."""
+"""Starting a QEMU although something stands in its way that passes, or that it can do without."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import libvirt
+
+from vmlab_tui.hosts.connection import shown
+from vmlab_tui.hosts.iouring import take_out
+
+Command = Callable[..., AbstractContextManager[None]]
+"""Notes the virsh words of a command around the call that does it."""
 
 _TRIES = 4
 _PAUSE = 0.2
@@ -28,3 +36,19 @@ def start_qemu(call: Callable[[], object]) -> None:
             if not left or not all(part in said for part in _TAKEN):
                 raise
         time.sleep(_PAUSE)
+
+
+def start_domain(domain: Any, command: Command) -> None:
+    """Start ``domain``, which is off, without io_uring for good where QEMU is refused it after all.
+
+    Blocks. Raises libvirtError.
+    """
+    try:
+        with command("start", shown(domain)):
+            start_qemu(domain.create)
+    except libvirt.libvirtError as error:
+        if "io_uring" not in str(error):
+            raise
+        take_out(domain)
+        with command("start", shown(domain)):
+            start_qemu(domain.create)

@@ -94,11 +94,13 @@ def _source(parent: ET.Element, path: Path, *, keep_owner: bool) -> None:
         _add(source, "seclabel", model="dac", relabel="no")
 
 
-def _disk(devices: ET.Element, spec: VmSpec, *, dac: bool) -> None:
+def _disk(devices: ET.Element, spec: VmSpec, *, dac: bool, io_uring: bool) -> None:
     disk = _add(devices, "disk", type="file", device="disk", snapshot="internal")
     if spec.disk_format == "raw":
         disk.set("snapshot", "no")
-    _add(disk, "driver", name="qemu", type=spec.disk_format, discard="unmap")
+    driver = _add(disk, "driver", name="qemu", type=spec.disk_format, discard="unmap")
+    if io_uring:
+        driver.set("io", "io_uring")
     _source(disk, spec.disk, keep_owner=False)
     below = disk
     for path, form in spec.chain:
@@ -149,10 +151,10 @@ def mark_element(mark: Mark) -> ET.Element:
     )
 
 
-def domain_xml(spec: VmSpec, *, dac: bool = True, password: str = "") -> str:
+def domain_xml(spec: VmSpec, *, dac: bool = True, io_uring: bool = False, password: str = "") -> str:
     """The XML of a VM. ``dac``: the host relabels files by owner, so images are told to stay as they are.
 
-    ``password``: of its display; only for libvirt's ears.
+    ``io_uring``: QEMU may use it for the disk. ``password``: of its display; only for libvirt's ears.
     Raises UsageError for a spec that cannot be one (see check_spec).
     """
     check_spec(spec)
@@ -168,7 +170,7 @@ def domain_xml(spec: VmSpec, *, dac: bool = True, password: str = "") -> str:
     _add(root, "vcpu", str(spec.cpus))
     _machine(root, spec)
     devices = _add(root, "devices")
-    _disk(devices, spec, dac=dac)
+    _disk(devices, spec, dac=dac, io_uring=io_uring)
     if spec.seed:
         _seed(devices, spec.seed)
     _add(devices, "controller", type="usb", model="none")  # polling it costs time under emulation

@@ -188,9 +188,10 @@ async def _return(host: Host, uuid: str, kept: str | None, before: Power, error:
     try:
         await host.revert(uuid, kept, then=then, timeout=RETURN)
     except LabError as second:
+        first = f"{second.hint}; then" if second.hint else "try that once more"
         return LabError(
             f"{error.message}\nand the way back to the safety snapshot {kept} failed too: {second.message}",
-            hint=f"try that once more: vmlab snapshot revert {uuid} {kept} --no-safety",
+            hint=f"{first}: vmlab snapshot revert {uuid} {kept} --no-safety",
         )
     return LabError(
         f"{error.message}\nit is back in its present, from the safety snapshot {kept}",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from vmlab_tui.base.paths import config_dir
 from vmlab_tui.checks.fields import Bytes, Matching, One, Seconds
-from vmlab_tui.spec.loader import Document, read_document
-from vmlab_tui.spec.validate import require
+
+if TYPE_CHECKING:
+    from vmlab_tui.spec.loader import Document
 
 
 class _Words:
@@ -126,6 +127,9 @@ def load_settings() -> Settings:
     path = config_dir() / "config.yaml"
     if not path.is_file():
         return Settings()
+    from vmlab_tui.spec.loader import read_document  # late: most have no file, and YAML takes its time
+    from vmlab_tui.spec.validate import require
+
     written = require(_off_is_off(read_document(path)), _File)
     return Settings(
         uri=written.uri,
