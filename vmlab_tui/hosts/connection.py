@@ -15,7 +15,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.events import EventCallback, Events
 from vmlab_tui.hosts.failures import explain
 from vmlab_tui.hosts.lane import Lane
-from vmlab_tui.hosts.link import Link, Links
+from vmlab_tui.hosts.link import Link, Links, is_test_driver
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Connection:
         self.readonly = readonly
         self._events = Events()
         self._look = Links(uri, readonly=readonly, on_open=self._events.register)
-        self._slow = self._look if uri.startswith("test:") else Links(uri, readonly=readonly)
+        self._slow = self._look if is_test_driver(uri) else Links(uri, readonly=readonly)
         self._bound: Link | None = None
         self._look_lane = Lane("look", threads=3)
         self._slow_lane = Lane("slow", threads=4)
