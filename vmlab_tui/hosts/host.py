@@ -55,7 +55,7 @@ class Host(Connection):
     def __init__(self, uri: str, *, readonly: bool = False) -> None:
         super().__init__(uri, readonly=readonly)
         self._facts: HostFacts | None = None
-        self._io_uring: bool | None = None
+        self._no_io_uring: str | None = None
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -106,13 +106,19 @@ class Host(Connection):
         """
         return await self._on("take a picture of the screen of", uuid, screen.take, timeout, slow=True)
 
+    async def why_no_io_uring(self) -> str:
+        """Why the disks of new VMs do not get it, see `iouring`; empty where they do."""
+        if self._no_io_uring is None:
+            facts = self._facts or await self.facts()
+            self._no_io_uring = await iouring.why_not(facts.libvirt) if self.local else "a remote host"
+        return self._no_io_uring
+
     # -- life of a VM ----------------------------------------------------------------------------
 
     async def _xml(self, spec: VmSpec) -> str:
         facts = self._facts or await self.facts()
-        if self._io_uring is None:
-            self._io_uring = self.local and not await iouring.why_not(facts.libvirt)
-        return domain_xml(spec, dac=facts.dac, io_uring=self._io_uring, password=new_password())
+        io_uring = not await self.why_no_io_uring()
+        return domain_xml(spec, dac=facts.dac, io_uring=io_uring, password=new_password())
 
     async def define(self, spec: VmSpec, *, timeout: float = 120) -> None:
         """Define the VM, or define it anew (same uuid and name).

@@ -150,7 +150,9 @@ async def prepare(
     if vm.time_travel:
         found.append(Finding("warn", "time travel", f"none: {vm.time_travel}"))
     else:
-        found.append(Finding("ok", "time travel", "snapshots with memory"))
+        slow = await host.why_no_io_uring()
+        told_slow = f", read the slow way: {slow}" if slow else ""
+        found.append(Finding("ok", "time travel", f"snapshots with memory{told_slow}"))
         found.append(Finding("ok", "checkpoints", checkpoints.told(plan)))
     if image.digest:
         found.append(Finding("ok", "start", told(plan)))
