@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from vmlab_tui.base.text import clean_line
 from vmlab_tui.hosts.events import EventCallback, Events
 from vmlab_tui.hosts.failures import explain
 from vmlab_tui.hosts.lane import Lane
-from vmlab_tui.hosts.link import Link, Links, is_test_driver
+from vmlab_tui.hosts.link import Links, is_test_driver
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ class Connection:
         self._events = Events()
         self._look = Links(uri, readonly=readonly, on_open=self._events.register)
         self._slow = self._look if is_test_driver(uri) else Links(uri, readonly=readonly)
-        self._bound: Link | None = None
+        # what libvirt shall end when this process does is bound to a connection that is open till close()
+        self._bound = self._look if is_test_driver(uri) else Links(uri)
         self._look_lane = Lane("look", threads=3)
         self._slow_lane = Lane("slow", threads=4)
 
@@ -65,7 +66,7 @@ class Connection:
     async def close(self) -> None:
         """Let go of the connections; VMs of start_transient end with that. Never raises, never hangs."""
         self._events.stop()
-        links = {*self._look.retire(), *self._slow.retire(), *([self._bound] if self._bound else [])}
+        links = {*self._look.retire(), *self._slow.retire(), *self._bound.retire()}
         closing = [self._look_lane.call(link.close, timeout=5, what="close") for link in links]
         await asyncio.gather(*closing, return_exceptions=True)
         self._look_lane.close()
@@ -86,12 +87,12 @@ class Connection:
         timeout: float,
         *,
         slow: bool = False,
-        link: Link | None = None,
+        links: Links | None = None,
     ) -> T:
-        links = self._slow if slow else self._look
+        way = links or (self._slow if slow else self._look)
 
         def work() -> T:
-            with nullcontext(link) if link else links.free() as free:
+            with way.free() as free:
                 try:
                     return fn(free.get())
                 except libvirt.libvirtError as error:

@@ -19,7 +19,6 @@ from vmlab_tui.hosts import domains, iouring, rewind, screen
 from vmlab_tui.hosts.address import find_address
 from vmlab_tui.hosts.connection import Connection, shown
 from vmlab_tui.hosts.failures import AgentAway, NotFound
-from vmlab_tui.hosts.link import Link
 from vmlab_tui.hosts.model import Domain, HostFacts, Power, Snapshot, Then, VmSpec
 from vmlab_tui.hosts.starting import start_domain, start_qemu
 from vmlab_tui.hosts.stream import ConsoleStream, open_stream
@@ -152,14 +151,12 @@ class Host(Connection):
         libvirt ties it to a connection that is kept open until close().
         """
         xml = await self._xml(spec)
-        if self._bound is None:
-            self._bound = Link(self.uri)
 
         def work(connection: Any) -> None:
             with self._virsh("create", "--autodestroy", f"{spec.name}.xml"):
                 start_qemu(lambda: connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY))
 
-        await self._call(f"start {spec.name}", work, timeout, slow=True, link=self._bound)
+        await self._call(f"start {spec.name}", work, timeout, slow=True, links=self._bound)
 
     async def destroy(self, uuid: str, *, timeout: float = 60) -> bool:
         """Pull the plug. False if it was off or does not exist."""
