@@ -98,8 +98,8 @@ async def test_time_travel_is_read_from_versions() -> None:
 
 async def test_libvirt_here_agrees_that_uefi_has_no_time_travel(bench: Any) -> None:
     reason = await bench.host.can_time_travel("uefi", "qcow2")
-    if not reason or not Path("/usr/share/OVMF").exists():
-        pytest.skip("nothing to compare with")
+    if not reason:
+        pytest.skip("libvirt here can")
     spec = bench.spec(bench.ticker(), firmware="uefi", memory=256 << 20)
     await bench.host.define(spec)
     await bench.host.start(spec.uuid)

@@ -128,7 +128,7 @@ def _machine(root: ET.Element, spec: VmSpec) -> None:
         os.set("firmware", "efi")
     _add(os, "type", "hvm", arch="x86_64", machine="q35")
     if spec.firmware == "uefi":
-        _add(os, "loader", secure="no")
+        _add(_add(os, "firmware"), "feature", enabled="no", name="secure-boot")
         _add(os, "nvram", str(nvram_path(spec)))
     features = _add(root, "features")
     _add(features, "acpi")
