@@ -102,10 +102,15 @@ def best_first(kept: Sequence[Kept], keys: Sequence[PlannedKey]) -> list[Match]:
         Match(one, checkpoint, numbers[checkpoint.key])
         for one in kept
         for checkpoint in one.state.checkpoints
-        if checkpoint.key in numbers
+        if checkpoint.key in numbers and _is_as_it_says(one.plan, checkpoint)
     ]
     matches.sort(key=lambda one: (one.number, one.checkpoint.created), reverse=True)
     return matches
+
+
+def _is_as_it_says(plan: Plan, checkpoint: Checkpoint) -> bool:
+    """Not of a step before the one that its run began after: vmlab once took those where the run began."""
+    return plan.start is None or checkpoint.after >= plan.start.after
 
 
 def kept_vms(lab: Lab) -> list[Kept]:
