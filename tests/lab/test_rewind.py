@@ -164,6 +164,14 @@ async def test_deleting_gives_the_file_system_its_room_back(host: Host, vm: lab.
 
 
 @pytest.mark.guest
+async def test_a_guest_that_boots_sets_its_clock_by_itself(host: Host, vm: lab.Vm) -> None:
+    await host.destroy(vm.uuid)
+    await host.create_snapshot(vm.uuid, "off")
+    went = await rewind.go_back(host, vm.uuid, "off", then=Then.RUNNING, keep_present=False)
+    assert (went.power, went.clock) == (Power.ON, ""), "nobody is asked, who could not answer yet"
+
+
+@pytest.mark.guest
 async def test_a_debian_guests_clock_is_set_by_its_agent(host: Host, debian_template: lab.Vm) -> None:
     vm = await lab.fork_of(host, debian_template)
     try:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.runs.samples import plan, profile
+from tests.support.lab import put_image
 from vmlab_tui.base.errors import LabError, Refused, UsageError
 from vmlab_tui.base.paths import Store
 from vmlab_tui.hosts.host import Host
+from vmlab_tui.images.store import get_image, image_file
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.runs.plan import CHECK_SECONDS, CLOSING, OPENING, breaks_of, plan_steps, read_plan, write_plan
 from vmlab_tui.runs.prepare import Prepared, prepare
@@ -123,6 +125,21 @@ async def test_where_nobody_can_go_back_the_plan_says_so_and_why(
     assert told(found.plan) == f"cold: boots from the image; no time travel: {why}"
     text = "\n".join(plan_lines(found))
     assert text.count("no time travel") == 1, text
+
+
+async def test_an_image_of_ours_that_boots_otherwise_is_warned_of(
+    host: Host, lab_store: Store, tiny_image: str, tmp_path: Path
+) -> None:
+    plain = get_image(lab_store, tiny_image)
+    built = plain.model_copy(update={"name": "built", "file": "built.qcow2", "recipe": "built"})
+    put_image(lab_store, built, image_file(lab_store, plain))
+    found = await prepared(host, lab_store, tmp_path, "built", firmware="uefi")
+    (warning,) = [one for one in found.findings if one.what == "image"]
+    assert (warning.level, found.refused) == ("warn", ())
+    assert "boots by bios, so uefi will find nothing" in warning.detail
+    for name, firmware in (("built", "bios"), (tiny_image, "uefi")):  # an imported one may boot by either
+        found = await prepared(host, lab_store, tmp_path, name, firmware=firmware)
+        assert [one.level for one in found.findings if one.what == "image"] == ["ok"]
 
 
 async def test_an_image_that_is_damaged_or_gone_is_a_finding(

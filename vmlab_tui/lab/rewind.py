@@ -125,9 +125,11 @@ async def go_back(
     point(BEFORE_CLOCK)
 
     async def clock_of() -> str:
+        if power is Power.ON and not target.memory:
+            return ""  # it boots, and reads the machine's clock
         if power is Power.ON:
             return await set_clock(host, uuid, endpoint, guest)
-        return "it is paused; set it when it goes on" if power is Power.PAUSED else ""
+        return "it is paused, and gets it with vmlab unpause" if power is Power.PAUSED else ""
 
     async def prune() -> tuple[tuple[str, ...], str]:
         return await _prune(host, uuid, name) if kept else ((), "")

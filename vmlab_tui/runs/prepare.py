@@ -97,7 +97,9 @@ async def prepare(
     if not is_name(name):
         raise UsageError(f"'{name}' cannot name a VM", hint="use letters, digits, dot, dash and underscore")
     facts = await host.facts()
-    image, about_image, buildable = await asyncio.to_thread(_image, lab.store, profile.image)
+    image, about_image, buildable = await asyncio.to_thread(
+        _image, lab.store, profile.image, profile.vm.firmware
+    )
     accel, about_accel = await _accel(profile.vm.accel)
     vm = PlannedVm(
         uuid=new_uuid(),
@@ -189,7 +191,7 @@ def _amend(profile: Profile, request: RunRequest) -> Profile:
     return profile.model_copy(update=changes)
 
 
-def _image(store: Store, name: str) -> tuple[PlannedImage, Finding, bool]:
+def _image(store: Store, name: str, firmware: str) -> tuple[PlannedImage, Finding, bool]:
     """The image, what there is to say of it, and whether it is missing but could be built.
 
     One that cannot be used has no digest. Raises UsageError for what cannot be a name.
@@ -221,6 +223,11 @@ def _image(store: Store, name: str) -> tuple[PlannedImage, Finding, bool]:
     )
     if planned.file.exists():
         about = f"{image.name}, {size(image.disk_size)}, made {image.created[:10]}"
+        # of an imported one nobody has looked how it boots
+        if image.recipe and firmware != image.firmware:
+            about += f"; it boots by {image.firmware}, so {firmware} will find nothing to boot"
+            fix = f"leave vm.firmware at {image.firmware}, or import an image that boots by {firmware}"
+            return planned, Finding("warn", "image", about, fix), False
         return planned, Finding("ok", "image", about), False
     fix = f"build it again: vmlab image build {image.name}"
     return planned, Finding("refuse", "image", f"{planned.file} is gone", fix), False

@@ -219,6 +219,8 @@ async def _source(ctx: Context, host: Host, args: Args) -> tuple[VmEntry, str]:
 
     Raises UsageError, Refused.
     """
+    from vmlab_tui.lab.safety import is_safety
+
     ref, _, snapshot = args.text("vm").partition("@")
     vms = await inventory(ctx, host, snapshots=True)
     vm = await blocking(lambda: find_vm(ctx.lab, vms, ref))
@@ -235,7 +237,9 @@ async def _source(ctx: Context, host: Host, args: Args) -> tuple[VmEntry, str]:
             "a fork would have its address",
             hint="run its profile with --set vm.network=isolated (or user), and fork that VM",
         )
-    fitting = [clean_line(one.name, 60) for one in vm.domain.snapshots if one.memory and not one.external]
+    lasting = [one for one in vm.domain.snapshots if one.memory and not one.external]
+    lasting.sort(key=is_safety, reverse=True)  # those go by themselves one day, so another is proposed
+    fitting = [clean_line(one.name, 60) for one in lasting]
     hint = (
         f"from a snapshot: vmlab fork {label(vm)}@{fitting[-1]}   # it has: {', '.join(fitting)}"
         if fitting
