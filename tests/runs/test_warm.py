@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -170,7 +171,12 @@ async def test_after_an_edit_only_what_changed_is_done_again(lab_store: Store, p
     )
     assert (start, why) == (THIRD, "every step is as it was; only the checks are made again")
     # somebody else's snapshot of the same name is not the one that the journal tells of
+    held = [(await vmlab(lab_store, "runs", "show", run, "--json")).data["checkpoints_bytes"]]
     assert (await vmlab(lab_store, "snapshot", "delete", run, "provisioned", "--yes")).status == 0
+    shown = await vmlab(lab_store, "runs", "show", run)
+    assert re.search(r"\n  provisioned .* deleted\n", shown.out), shown.out
+    held.append((await vmlab(lab_store, "runs", "show", run, "--json")).data["checkpoints_bytes"])
+    assert 0 < held[1] < held[0]
     assert (await after(STEPS.replace("test -e /root/fixed", "true")))[0] == SECOND
     # what began with the second step done has no state from before it, whatever the profile marks
     taken = [one["data"] for one in done.events if one["kind"] == "checkpoint"]

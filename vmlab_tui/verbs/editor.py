@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmlab_tui.base.errors import LabError
+from vmlab_tui.base.errors import LabError, UsageError
 from vmlab_tui.verbs.verb import Context, blocking
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ def editor() -> list[str]:
 async def edit(ctx: Context, text: str, name: str) -> str:
     """What the person makes of ``text``; ``name`` tells the editor what kind of text it is.
 
-    Raises LabError when the editor fails, or leaves what is no UTF-8 text: then nothing has been edited.
+    Raises UsageError without a terminal, LabError when the editor fails, or leaves what is no UTF-8 text:
+    then nothing has been edited.
     """
     if not ctx.front.on_terminal:
-        raise LabError("there is no terminal to edit on", hint="give the text with --script FILE")
+        hint = "give the text: vmlab runs retry RUN --script FILE, or vmlab runs back RUN --script FILE"
+        raise UsageError("there is no terminal to edit on", hint=hint)
     argv: Sequence[str] = editor()
     with tempfile.TemporaryDirectory(prefix="vmlab-edit-") as folder:
         path = Path(folder, name)

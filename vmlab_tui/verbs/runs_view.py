@@ -9,6 +9,7 @@ from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration, size
 from vmlab_tui.verbs.shapes import (
     checkpoints_bytes,
+    checkpoints_there,
     details,
     elapsed,
     film,
@@ -133,7 +134,11 @@ class RunsShow(Verb):
             )
         if view.state.checkpoints:
             lines += ["", f"checkpoints, {size(checkpoints_bytes(view))} of memory in them"]
-            lines += table((self._checkpoint(view, one) for one in view.state.checkpoints), indent="  ")
+            there = await blocking(lambda: checkpoints_there(view))
+            lines += table(
+                (self._checkpoint(view, one, there=one.name in there) for one in view.state.checkpoints),
+                indent="  ",
+            )
         if pictures := film(view):
             span = duration((pictures[-1].taken - pictures[0].taken).total_seconds())
             many = f"{len(pictures)} pictures" if len(pictures) > 1 else "1 picture"
@@ -149,14 +154,15 @@ class RunsShow(Verb):
         return Outcome({**details(view, owned), "owns_known": not problem}, tuple(lines))
 
     @staticmethod
-    def _checkpoint(view: RunView, one: Checkpoint) -> tuple[str, ...]:
+    def _checkpoint(view: RunView, one: Checkpoint, *, there: bool) -> tuple[str, ...]:
         step = view.plan.step(one.after)
+        about = "abandoned" if one.name in view.state.lost else "automatic" if one.why == "auto" else ""
         return (
             clean_line(one.name, 60),
             f"after {one.after:02} {cut(step.name, 28)}",
             size(one.size),
             f"took {duration(one.seconds)}",
-            "abandoned" if one.name in view.state.lost else "automatic" if one.why == "auto" else "",
+            about if there else "deleted",
         )
 
     @staticmethod

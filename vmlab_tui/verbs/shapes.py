@@ -60,11 +60,28 @@ def log_of(view: RunView, step: PlannedStep, attempt: int | None = None) -> Path
     return view.folder / "steps" / step.log_name(attempt or (known.attempt if known else 1))
 
 
+def checkpoints_there(view: RunView) -> frozenset[str]:
+    """Which of its checkpoints exist: whoever deletes one as a snapshot of its VM tells no run.
+
+    Reads its disk: all of them where that cannot be read, none once its VM is gone.
+    """
+    from vmlab_tui.images.header import BadImage, inspect
+    from vmlab_tui.lab.vmdir import vm_dir
+
+    names = frozenset(one.name for one in view.state.checkpoints)
+    folder = vm_dir(Store(view.plan.store), view.plan.vm.uuid)
+    if not names or (view.state.ended and not folder.path.is_dir()):
+        return frozenset()
+    try:
+        return names & {name for name, _ in inspect(folder.disk).saved}
+    except BadImage:
+        return names
+
+
 def checkpoints_bytes(view: RunView) -> int:
-    """Bytes of memory in its checkpoints; none once its VM is gone. Looks for that one's directory."""
-    if view.state.ended and not Store(view.plan.store).vm(view.plan.vm.uuid).is_dir():
-        return 0
-    return sum(one.size for one in view.state.checkpoints)
+    """Bytes of memory in its checkpoints that exist."""
+    there = checkpoints_there(view)
+    return sum(one.size for one in view.state.checkpoints if one.name in there)
 
 
 def summary(view: RunView) -> dict[str, JsonValue]:

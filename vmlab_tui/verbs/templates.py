@@ -73,11 +73,13 @@ templates that were unused for longest go first."""
         lines = list(table(rows, head=("template", "image", "VM", "size", "age", "unused for")))
         lines += [f"{clean_line(name, 60)}: {clean_line(why)}" for name, why in problems.items()]
         if not lines:
-            lines = ["no templates yet: the first run of a profile leaves one"]
+            lines = ["no templates: the next run that boots an image leaves one"]
         total = (
             f"{size(sum(use.templates.values()))} in templates, {size(use.snapshots)} of memory in snapshots"
         )
-        return Outcome(data, (*lines, f"{total}; budget {size(budget)}"))
+        over = sum(use.templates.values()) + use.snapshots - budget
+        much = f", over it by {size(over)}" if over > 0 else ""
+        return Outcome(data, (*lines, f"{total}; budget {size(budget)}{much}"))
 
 
 class TemplateRemove(Verb):
