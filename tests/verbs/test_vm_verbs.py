@@ -27,6 +27,7 @@ from vmlab_tui.hosts.host import Host
 from vmlab_tui.lab.context import Lab
 from vmlab_tui.lab.inventory import VmEntry
 from vmlab_tui.lab.leases import write_lease
+from vmlab_tui.lab.trash import Entry, folder_of, new_id, write_entry
 from vmlab_tui.verbs.registry import by_id
 from vmlab_tui.verbs.verb import Args
 from vmlab_tui.verbs.vm_target import find_vm, own_vms
@@ -64,6 +65,22 @@ def test_a_name_that_means_two_is_refused_with_the_uuids(lab: Lab) -> None:
 def test_a_run_without_a_vm_says_so(lab: Lab) -> None:
     with pytest.raises(UsageError, match="has no VM any more"):
         find_vm(lab, [entry(FOREIGN, "web")], RUN)
+
+
+def test_a_vm_in_the_trash_is_not_just_unknown(lab: Lab) -> None:
+    lab.store.trash.mkdir()
+    for uuid, name in ((UUID, "sample-7f3a"), (FOREIGN, "a-fork")):  # a fork has no run that knows its name
+        gone = Entry(id=new_id(), batch="1", key=("vm", uuid), name=name, when="", state="in")
+        folder_of(lab.store, gone.id).mkdir()
+        write_entry(lab.store, gone)
+    for ref, why, name in (
+        ("a-fork", "is in the trash", "a-fork"),
+        (FOREIGN, "is in the trash", "a-fork"),
+        (RUN, "has no VM any more", "sample-7f3a"),
+    ):
+        with pytest.raises(UsageError, match=why) as refused:
+            find_vm(lab, [], ref)
+        assert refused.value.hint == f"bring it back: vmlab undo {name}"
 
 
 # -- power ---------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def find_vm(lab: Lab, vms: Sequence[VmEntry], ref: str) -> VmEntry:
         names = ", ".join(clean_line(name, 60) for name in sorted(vm.name for vm in ours.values())[:8])
         if "is the beginning of" in error.message:
             raise
+        if back := _from_trash(lab, ref):
+            raise UsageError(f"VM {clean_line(ref, 80)} is in the trash", hint=back) from error
         raise UsageError(
             f"no run and no VM of ours is called '{clean_line(ref, 80)}'",
             hint=f"VMs: {names}" if names else "vmlab ls shows all VMs; vmlab run makes one",
@@ -69,7 +71,8 @@ def find_vm(lab: Lab, vms: Sequence[VmEntry], ref: str) -> VmEntry:
     if view.plan.vm.uuid not in ours:
         raise UsageError(
             f"run {view.run_id} ({view.status}) has no VM any more",
-            hint=f"keep the next one: vmlab run {view.plan.profile_file} --keep",
+            hint=_from_trash(lab, view.plan.vm.uuid)
+            or f"keep the next one: vmlab run {view.plan.profile_file} --keep",
         )
     return ours[view.plan.vm.uuid]
 
@@ -99,6 +102,18 @@ async def reach(ctx: Context, ref: str) -> tuple[VmEntry, Endpoint]:
             hint=f"vmlab start {endpoint.label}   # then once more",
         )
     return vm, endpoint
+
+
+def _from_trash(lab: Lab, ref: str) -> str:
+    """The command that brings back the VM of that name or uuid; empty where none is in the trash."""
+    from vmlab_tui.lab.trash import list_entries
+
+    try:
+        entries, _ = list_entries(lab.store)
+    except OSError:  # then it is nobody's hint
+        return ""
+    there = next((one for one in entries if one.key[0] == "vm" and ref in (one.name, one.key[-1])), None)
+    return f"bring it back: vmlab undo {clean_line(there.name, 60)}" if there else ""
 
 
 def _by_lease(vm: VmEntry) -> tuple[str, ...]:

@@ -163,7 +163,8 @@ class AreaScreen(VerbScreen):
         parts = [(f"{cut(uri, room)} {hub.host.state}", tone)]
         live = [view for view in hub.runs or () if view.live]
         paused = sum(view.state.state == "paused" for view in live)
-        if live:
-            parts.append((f"{len(live)} running" + (f", {paused} paused" if paused else ""), ""))
+        counts = ((len(live) - paused, "running"), (paused, "paused"))
+        if told := ", ".join(f"{count} {what}" for count, what in counts if count):
+            parts.append((told, ""))
         parts += [(text, "") for text in self.app.busy_with()]
         self.query_one(TabLine).show(parts)
