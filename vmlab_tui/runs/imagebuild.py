@@ -25,6 +25,7 @@ from vmlab_tui.guests.stage import SHORT, Stage
 from vmlab_tui.guests.waiting import wait_ready
 from vmlab_tui.hosts.accel import choose_accel
 from vmlab_tui.hosts.console import ConsoleTail
+from vmlab_tui.hosts.failures import NotFound
 from vmlab_tui.hosts.host import Host
 from vmlab_tui.hosts.model import Forward, HostFacts, Mark, Power, VmSpec
 from vmlab_tui.images import qemuimg
@@ -160,7 +161,10 @@ async def _prove(
         point(BOOTED)
 
         async def alive() -> bool:
-            return await host.power(spec.uuid) in (Power.ON, Power.PAUSED)
+            try:
+                return await host.power(spec.uuid) in (Power.ON, Power.PAUSED)
+            except NotFound:  # without a definition it is gone with its QEMU, which may have crashed
+                return False
 
         def came_to(stage: Stage, detail: str) -> None:
             said(f"boot: {SHORT[stage]}", detail)
