@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import time_fork
@@ -27,7 +28,7 @@ from vmlab_tui.lab.endpoint import endpoint_of
 from vmlab_tui.lab.rewind import go_back
 
 _REST = 2.0
-"""Seconds."""
+"""Seconds that a guest is left alone before each way: what still ends in it is not the next one's time."""
 PROFILE = """\
 schema: 1
 name: bench
@@ -145,21 +146,24 @@ class Kept:
 def reverts(store: Store, rounds: int, memory: str) -> list[Figure]:
     """Back to the clean boot, from the command to the first SSH command in the guest."""
     vm = Kept(store, memory)
-    fast, within, safe, bare, cost = [], [], [], [], []
+    fast: list[float] = []
+    within: list[float] = []
+    safe: list[float] = []
+    bare: list[float] = []
+    cost: list[float] = []
     try:
         vm.ssh()
-        for number in range(rounds):
-            # each from a guest at rest: what still ends in it from the way before is not this one's time
-            time.sleep(_REST)
-            fast.append(timed(vm.revert, "--no-safety"))
-            time.sleep(_REST)
-            within.append(asyncio.run(vm.revert_from_within()))
-            time.sleep(_REST)
-            safe.append(timed(vm.revert))
-            time.sleep(_REST)
-            bare.append(timed(vm.virsh))
-            time.sleep(_REST)
-            cost.append(vm.checkpoint(f"bench-{number}"))
+        ways: tuple[tuple[list[float], Callable[[], float]], ...] = (
+            (fast, lambda: timed(vm.revert, "--no-safety")),
+            (within, lambda: asyncio.run(vm.revert_from_within())),
+            (safe, lambda: timed(vm.revert)),
+            (bare, lambda: timed(vm.virsh)),
+            (cost, lambda: vm.checkpoint(f"bench-{len(cost)}")),
+        )
+        for _ in range(rounds):
+            for seconds, way in ways:
+                time.sleep(_REST)
+                seconds.append(way())
     finally:
         vm.end()
     beside = "virsh snapshot-revert + ssh, alternating"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any, TypeVar
 
 import libvirt
@@ -383,13 +382,13 @@ class Host(Connection):
         def work(domain: Any) -> str:
             return str(libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), max(1, int(timeout)), 0))
 
-        late = time.monotonic() + patience
+        grace = Deadline(patience)
         while True:
             try:
                 answer = await self._on(f"agent {command} of", uuid, work, timeout + 2)
                 break
             except AgentAway:
-                if time.monotonic() >= late:
+                if grace.expired:
                     raise
             await asyncio.sleep(0.02)
         try:

@@ -130,11 +130,8 @@ async def before_step(run: RunContext, step: PlannedStep, since: float) -> None:
 
 
 async def after_step(run: RunContext, step: PlannedStep) -> None:
-    """The checkpoint that the profile wants after ``step``, where the run did it.
-
-    After those that it reuses the guest is as after the last of them, and `warm.reuse` has taken that.
-    """
-    if run.plan.marked(step) and not run.plan.reused(step.number):
+    """The checkpoint that the profile wants after ``step``."""
+    if run.plan.marked(step):
         async with _not_the_end(run, f"after step {step.number:02}"):
             await take_anyway(run, f"after-{step.number:02}-{step.slug}"[:60], step.number, "named")
 

@@ -159,8 +159,12 @@ class Plan(_Frozen):
         return any(one.number == number and one.where == where for one in self.breaks)
 
     def marked(self, step: PlannedStep) -> bool:
-        """Whether the profile wants a checkpoint after ``step``, and gets one."""
-        return step.checkpoint and self.checkpoints != "none" and not self.vm.time_travel
+        """Whether the profile wants a checkpoint after ``step``, and gets one.
+
+        None after a step that is reused: the guest is as after the last of them, and `warm.reuse` takes that.
+        """
+        wanted = step.checkpoint and self.checkpoints != "none"
+        return wanted and not self.vm.time_travel and not self.reused(step.number)
 
     @property
     def instance_id(self) -> str:

@@ -8,7 +8,6 @@ from vmlab_tui.base.errors import LabError
 from vmlab_tui.base.text import clean, clean_line
 from vmlab_tui.base.units import duration, size
 from vmlab_tui.verbs.shapes import (
-    checkpoints_bytes,
     checkpoints_there,
     details,
     elapsed,
@@ -133,10 +132,10 @@ class RunsShow(Verb):
                 indent="  ",
             )
         if view.state.checkpoints:
-            lines += ["", f"checkpoints, {size(checkpoints_bytes(view))} of memory in them"]
             there = await blocking(lambda: checkpoints_there(view))
+            lines += ["", f"checkpoints, {size(sum(one.size for one in there))} of memory in them"]
             lines += table(
-                (self._checkpoint(view, one, there=one.name in there) for one in view.state.checkpoints),
+                (self._checkpoint(view, one, there=one in there) for one in view.state.checkpoints),
                 indent="  ",
             )
         if pictures := film(view):

@@ -17,6 +17,7 @@ from vmlab_tui.verbs.words import left, local, moment
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from vmlab_tui.journal.events import Checkpoint
     from vmlab_tui.runs.client import RunView
     from vmlab_tui.runs.film import Frame
     from vmlab_tui.runs.plan import PlannedStep
@@ -60,28 +61,23 @@ def log_of(view: RunView, step: PlannedStep, attempt: int | None = None) -> Path
     return view.folder / "steps" / step.log_name(attempt or (known.attempt if known else 1))
 
 
-def checkpoints_there(view: RunView) -> frozenset[str]:
-    """Which of its checkpoints exist: whoever deletes one as a snapshot of its VM tells no run.
+def checkpoints_there(view: RunView) -> tuple[Checkpoint, ...]:
+    """Those of its checkpoints that exist: whoever deletes one as a snapshot of its VM tells no run.
 
     Reads its disk: all of them where that cannot be read, none once its VM is gone.
     """
     from vmlab_tui.images.header import BadImage, inspect
     from vmlab_tui.lab.vmdir import vm_dir
 
-    names = frozenset(one.name for one in view.state.checkpoints)
+    known = view.state.checkpoints
     folder = vm_dir(Store(view.plan.store), view.plan.vm.uuid)
-    if not names or (view.state.ended and not folder.path.is_dir()):
-        return frozenset()
+    if not known or (view.state.ended and not folder.path.is_dir()):
+        return ()
     try:
-        return names & {name for name, _ in inspect(folder.disk).saved}
+        names = {name for name, _ in inspect(folder.disk).saved}
     except BadImage:
-        return names
-
-
-def checkpoints_bytes(view: RunView) -> int:
-    """Bytes of memory in its checkpoints that exist."""
-    there = checkpoints_there(view)
-    return sum(one.size for one in view.state.checkpoints if one.name in there)
+        return known
+    return tuple(one for one in known if one.name in names)
 
 
 def summary(view: RunView) -> dict[str, JsonValue]:
@@ -104,7 +100,7 @@ def summary(view: RunView) -> dict[str, JsonValue]:
         "until": view.state.until,
         "vm": view.plan.vm.name,
         "vm_uuid": view.plan.vm.uuid,
-        "checkpoints_bytes": checkpoints_bytes(view),
+        "checkpoints_bytes": sum(one.size for one in checkpoints_there(view)),
         "folder": str(view.folder),
     }
 

@@ -77,7 +77,7 @@ templates that were unused for longest go first."""
         total = (
             f"{size(sum(use.templates.values()))} in templates, {size(use.snapshots)} of memory in snapshots"
         )
-        over = sum(use.templates.values()) + use.snapshots - budget
+        over = use.total - budget
         much = f", over it by {size(over)}" if over > 0 else ""
         return Outcome(data, (*lines, f"{total}; budget {size(budget)}{much}"))
 
